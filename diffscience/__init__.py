@@ -1,0 +1,86 @@
+"""diffscience: diffusion in one and two dimensions where the truth is known.
+
+The names below load when first used, so that importing the package costs nothing: the exact core
+needs NumPy alone, and only the learned half imports torch.
+
+>>> import diffscience as ds
+>>> law = ds.gallery.julia_bimodal()
+>>> oracle = ds.Oracle(law, ds.VP())
+>>> oracle.score([[0.0]], 0.5).shape
+(1, 1)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS: dict[str, str] = {  # public name -> the module that defines it
+    "ArgumentError": "errors",
+    "Transition": "transition",
+    "Process": "process",
+    "VP": "process",
+    "Cosine": "process",
+    "SubVP": "process",
+    "VE": "process",
+    "VEGeometric": "process",
+    "EDM": "process",
+    "RectifiedFlow": "process",
+    "Chain": "chain",
+    "Target": "targets",
+    "GaussianMixture": "mixture",
+    "Boxes": "boxes",
+    "Rings": "rings",
+    "Curve": "curves",
+    "Model": "models",
+    "Oracle": "models",
+    "Network": "network",
+}
+_MODULES = (
+    "gallery julia notes losses train samplers metrics plots study store testing nets fused doctor"
+).split()
+
+__all__ = ["__version__", *_EXPORTS, *_MODULES]
+
+if TYPE_CHECKING:
+    from . import (
+        doctor,
+        fused,
+        gallery,
+        julia,
+        losses,
+        metrics,
+        nets,
+        notes,
+        plots,
+        samplers,
+        store,
+        study,
+        testing,
+        train,
+    )
+    from .boxes import Boxes
+    from .chain import Chain
+    from .curves import Curve
+    from .errors import ArgumentError
+    from .models import Model, Oracle
+    from .network import Network
+    from .process import EDM, VE, VP, Cosine, Process, RectifiedFlow, SubVP, VEGeometric
+    from .rings import Rings
+    from .mixture import GaussianMixture
+    from .targets import Target
+    from .transition import Transition
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f".{_EXPORTS[name]}", __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

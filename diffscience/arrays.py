@@ -1,0 +1,215 @@
+"""Arrays of any library: which namespace they belong to, and what the array API leaves out.
+
+The exact core is written once against the array API standard. This file holds the four things it
+needs beyond that: finding the namespace, the special functions, random draws, and the checks at the
+door. Conventions:
+
+- everything inside the core is computed in float64 and returned in the dtype of the caller's array,
+  so that a float32 caller loses no more than the rounding of his own points;
+- parameters (weights, means, ...) are held in the namespace in which they were given;
+- a Python number or list counts as a NumPy array.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from .errors import ArgumentError
+
+Array = Any  # a NumPy array, a torch tensor, a JAX array, or any other of the array API
+
+
+def namespace(*arrays: object) -> Any:
+    """The array-API namespace of the arrays among the arguments, NumPy if there is none.
+
+    Tensors win over NumPy arrays, so that NumPy parameters meet tensors on the tensors' side.
+    """
+    held = [a for a in arrays if array_api_compat.is_array_api_obj(a)]
+    foreign = [a for a in held if not isinstance(a, (np.ndarray, np.generic))]
+    return array_api_compat.array_namespace(*(foreign or [np.empty(0)]))
+
+
+def is_torch(array: object) -> bool:
+    """Whether this is a torch tensor; never imports torch."""
+    return "torch" in sys.modules and array_api_compat.is_torch_array(array)
+
+
+def is_traced(array: object) -> bool:
+    """Whether the values cannot be looked at: inside `torch.func.vmap` and the like, or `jax.jit`."""
+    if is_torch(array):
+        functorch = sys.modules["torch"]._C._functorch
+        return bool(functorch.is_functorch_wrapped_tensor(array))
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(array, jax.core.Tracer)
+
+
+def wide(array: Array) -> Array:
+    """The array in float64 (on a device without float64, such as Apple's, as it is)."""
+    xp = namespace(array)
+    if is_torch(array) and array.device.type == "mps":
+        return array
+    return xp.astype(array, xp.float64, copy=False)
+
+
+def like(value: object, x: Array) -> Array:
+    """`value` as a float64 array in the namespace and on the device of x."""
+    xp = namespace(x)
+    if is_torch(value) and not is_torch(x):
+        value = value.detach().cpu().numpy()  # type: ignore[attr-defined]
+    if is_torch(x):
+        return wide(xp.asarray(value, dtype=None if is_torch(value) else xp.float64)).to(x.device)
+    return xp.asarray(value, dtype=xp.float64)
+
+
+def numpy(array: Array) -> np.ndarray:
+    """The values as a NumPy array, outside every graph of derivatives."""
+    if is_torch(array):
+        return array.detach().cpu().numpy()
+    return np.asarray(array)
+
+
+# ---------------------------------------------------------------- special functions
+
+
+def _special(name: str) -> Callable[[Array], Array]:
+    """One function under one name: SciPy's for NumPy, torch's for tensors, JAX's for JAX arrays."""
+
+    def function(x: Array) -> Array:
+        if is_torch(x):
+            import torch
+
+            return getattr(torch.special, name)(x)
+        if array_api_compat.is_jax_array(x):
+            import jax
+
+            return getattr(jax.scipy.special, name)(x)
+        import scipy.special
+
+        result = getattr(scipy.special, name)(np.asarray(x))
+        return result if isinstance(x, np.ndarray) else namespace(x).asarray(result)
+
+    function.__name__ = name
+    function.__doc__ = f"{name}(x), elementwise."
+    return function
+
+
+log_ndtr = _special("log_ndtr")  # log of the standard normal cdf
+i0e = _special("i0e")  # exp(-|x|) I_0(x)
+i1e = _special("i1e")  # exp(-|x|) I_1(x)
+
+
+def logsumexp(logits: Array, axis: int = -1) -> Array:
+    """log sum exp along an axis; -inf where every term is -inf."""
+    xp = namespace(logits)
+    peak = xp.max(logits, axis=axis, keepdims=True)
+    peak = xp.where(xp.isfinite(peak), peak, xp.zeros_like(peak))
+    total = xp.sum(xp.exp(logits - peak), axis=axis)
+    safe = xp.where(total > 0, total, xp.ones_like(total))
+    log_total = xp.where(total > 0, xp.log(safe), xp.full_like(total, -math.inf))
+    return log_total + xp.squeeze(peak, axis=axis)
+
+
+def softmax(logits: Array) -> Array:
+    """exp(logits) normalised along the last axis; NaN where every logit is -inf."""
+    xp = namespace(logits)
+    peak = xp.max(logits, axis=-1, keepdims=True)
+    some = peak > -math.inf
+    powers = xp.exp(logits - xp.where(some, peak, xp.zeros_like(peak)))
+    total = xp.sum(powers, axis=-1, keepdims=True)
+    return powers / xp.where(some, total, xp.full_like(total, math.nan))
+
+
+# ---------------------------------------------------------------- randomness
+
+
+class Draws:
+    """Uniform and normal float64 numbers from a generator that the caller owns.
+
+    generator : a `numpy.random.Generator` or an integer seed (NumPy arrays out), or a
+        `torch.Generator` (tensors out, on its device). Nothing else is random in the package.
+    """
+
+    def __init__(self, generator: Any) -> None:
+        if isinstance(generator, bool) or not (
+            isinstance(generator, (int, np.integer, np.random.Generator))
+            or ("torch" in sys.modules and isinstance(generator, sys.modules["torch"].Generator))
+        ):
+            raise ArgumentError(
+                "generator", "be a numpy.random.Generator, a torch.Generator or a seed", generator
+            )
+        if isinstance(generator, (int, np.integer)):
+            generator = np.random.default_rng(int(generator))
+        self.generator = generator
+        self._numpy = isinstance(generator, np.random.Generator)
+
+    def _torch(self, name: str, shape: tuple[int, ...]) -> Array:
+        torch = sys.modules["torch"]
+        g = self.generator
+        return getattr(torch, name)(shape, generator=g, device=g.device, dtype=torch.float64)
+
+    def uniform(self, *shape: int) -> Array:
+        """Uniform on [0, 1)."""
+        return self.generator.random(shape) if self._numpy else self._torch("rand", shape)
+
+    def normal(self, *shape: int) -> Array:
+        """Standard normal."""
+        return self.generator.standard_normal(shape) if self._numpy else self._torch("randn", shape)
+
+    def choice(self, weights: np.ndarray, n: int) -> Array:
+        """n indices drawn with probabilities `weights` (K,), by inversion of the cumulated sum."""
+        uniform = self.uniform(n)
+        edges = like(np.cumsum(weights) / np.sum(weights), uniform)[:-1]
+        return namespace(uniform).searchsorted(edges, uniform, side="right")
+
+
+# ---------------------------------------------------------------- checks at the door
+
+
+def finite(argument: str, value: object, shape: tuple[int | None, ...] | None = None) -> Array:
+    """`value` as a float64 array in its own namespace: finite, and of the given shape.
+
+    None in `shape` allows any length. Raises ArgumentError naming the argument.
+    """
+    if not array_api_compat.is_array_api_obj(value):
+        try:
+            value = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentError(argument, "be an array of numbers", value) from None
+    xp = namespace(value)
+    if not xp.isdtype(value.dtype, "numeric") or xp.isdtype(value.dtype, "complex floating"):  # type: ignore[attr-defined]
+        raise ArgumentError(argument, "be an array of real numbers", str(value.dtype))  # type: ignore[attr-defined]
+    array = wide(value)
+    if shape is not None and (
+        array.ndim != len(shape)
+        or any(want is not None and want != got for want, got in zip(shape, array.shape))
+    ):
+        words = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ArgumentError(argument, f"have shape ({words})", f"shape {tuple(array.shape)}")
+    if not is_traced(array) and not bool(xp.all(xp.isfinite(array))):
+        bad = numpy(array)[~np.isfinite(numpy(array))]
+        raise ArgumentError(argument, "be finite", f"{bad.size} values such as {bad.flat[0]}")
+    return array
+
+
+def points(x: object, dim: int) -> Array:
+    """The points x (*b, D) as given, checked: floating, of the right dimension, finite.
+
+    A list of numbers becomes a NumPy array in float64.
+    """
+    if not array_api_compat.is_array_api_obj(x):
+        x = finite("x", x)
+    xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):  # type: ignore[attr-defined]
+        raise ArgumentError("x", "be a floating-point array", str(x.dtype))  # type: ignore[attr-defined]
+    if x.ndim < 1 or x.shape[-1] != dim:  # type: ignore[attr-defined]
+        raise ArgumentError("x", f"have shape (..., {dim})", f"shape {tuple(x.shape)}")  # type: ignore[attr-defined]
+    if not is_traced(x) and not bool(xp.all(xp.isfinite(x))):
+        rows = ~np.isfinite(numpy(x)).all(axis=-1)
+        raise ArgumentError("x", "be finite", f"{int(rows.sum())} rows with NaN or infinity")
+    return x

@@ -1,0 +1,396 @@
+"""Processes: paths in the monoid of Gaussian transitions.
+
+    X_t = alpha(t) X_0 + sqrt(var(t)) Z
+    at(t)         = (alpha(t), var(t))
+    between(s, t) = (a, var(t) - a^2 var(s)),   a = alpha(t) / alpha(s),   s <= t
+    at(s).then(between(s, t)) = at(t)
+
+A continuous process declares alpha, var and their time derivatives; everything else is derived:
+
+    dX = f(t) X dt + g(t) dW,   f = alpha' / alpha,   g^2 = var' - 2 f var
+    log_snr(t) = log(alpha(t)^2 / var(t)),   decreasing in t
+
+Conventions: time runs from 0 (data) to `T` (noise), in the units of each process; a discrete chain
+has the integers 0 ... K for times. Numbers in, floats out; arrays in, arrays out, on their device
+and in their dtype (computed in float64). `between` is written without cancellation for every kind,
+so that short steps keep their digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import array_api_compat
+import numpy as np
+
+from .arrays import Array, finite, is_traced, like, namespace, numpy
+from .errors import ArgumentError
+from .transition import Transition
+
+
+class Process:
+    """A path of Gaussian transitions from data (t = 0) to noise (t = T). Abstract.
+
+    A kind gives `_alpha`, `_var`, `_dalpha`, `_dvar` and `_gap` on float64 arrays of checked times.
+    """
+
+    T: float = 1.0
+
+    # ---- what a kind declares
+
+    def _alpha(self, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _var(self, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _dalpha(self, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _dvar(self, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        """var(t) - (alpha(t) / alpha(s))^2 var(s), free of cancellation."""
+        raise NotImplementedError
+
+    # ---- what follows
+
+    def alpha(self, t: Array) -> Array:
+        """The factor on the data, alpha(t); t in [0, T], shape kept."""
+        return self._answer(self._alpha, t)
+
+    def var(self, t: Array) -> Array:
+        """The variance of the noise, var(t), in squared units of the data."""
+        return self._answer(self._var, t)
+
+    def dalpha(self, t: Array) -> Array:
+        """The time derivative of alpha."""
+        return self._answer(self._dalpha, t)
+
+    def dvar(self, t: Array) -> Array:
+        """The time derivative of var."""
+        return self._answer(self._dvar, t)
+
+    def drift(self, t: Array) -> Array:
+        """f(t) = alpha'(t) / alpha(t), the linear drift of dX = f X dt + g dW."""
+        return self._answer(lambda t: self._dalpha(t) / self._alpha(t), t)
+
+    def diffusion(self, t: Array) -> Array:
+        """g(t) >= 0 with g^2 = var' - 2 f var."""
+
+        def g(t: Array) -> Array:
+            xp = namespace(t)
+            squared = self._dvar(t) - 2 * self._dalpha(t) / self._alpha(t) * self._var(t)
+            return xp.sqrt(xp.where(squared > 0, squared, xp.zeros_like(squared)))
+
+        return self._answer(g, t)
+
+    def log_snr(self, t: Array) -> Array:
+        """log(alpha(t)^2 / var(t)); +inf at t = 0 where var is 0, -inf where alpha is."""
+
+        def ratio(t: Array) -> Array:
+            alpha, var = self._alpha(t), self._var(t)
+            return _log(alpha * alpha) - _log(var)
+
+        return self._answer(ratio, t)
+
+    def time_of_log_snr(self, log_snr: Array) -> Array:
+        """The time t in [0, T] at which `log_snr(t)` takes the given values, by bisection.
+
+        Values above log_snr(0) give 0, values below log_snr(T) give T. Exact to the last digits of
+        float64: the bracket [0, T] is halved 130 times, which leaves full relative precision down
+        to t = T / 2^78.
+        """
+
+        def solve(wanted: Array) -> Array:
+            xp = namespace(wanted)
+            low, high = xp.zeros_like(wanted), xp.full_like(wanted, self.T)
+            for _ in range(130):
+                middle = (low + high) / 2
+                alpha = self._alpha(middle)
+                early = _log(alpha * alpha) - _log(self._var(middle)) > wanted
+                low, high = xp.where(early, middle, low), xp.where(early, high, middle)
+            return (low + high) / 2
+
+        return _answer(solve, finite("log_snr", log_snr), log_snr)
+
+    def at(self, t: Array) -> Transition:
+        """The transition from time 0 to t; for t of shape (*b), one for each row."""
+        t = self._times("t", t)
+        return Transition(self._alpha(t), self._var(t))
+
+    def between(self, s: Array, t: Array) -> Transition:
+        """The transition from time s to time t, 0 <= s <= t <= T."""
+        s, t = self._times("s", s), self._times("t", t)
+        home = s if namespace(s, t) is namespace(s) else t
+        s, t = like(s, home), like(t, home)
+        xp = namespace(home)
+        if not is_traced(s) and not is_traced(t) and bool(xp.any(s > t)):
+            raise ArgumentError("s", "be at most t", f"s = {_shown(s)}, t = {_shown(t)}")
+        start = self._alpha(s)
+        alive = start > 0  # a process may end with alpha = 0, where only the identity is left
+        scale = xp.where(
+            alive, self._alpha(t) / xp.where(alive, start, xp.ones_like(start)), xp.ones_like(start)
+        )
+        gap = xp.where(alive, self._gap(s, t), xp.zeros_like(start))
+        return Transition(scale, xp.where(gap > 0, gap, xp.zeros_like(gap)))
+
+    # ---- the door
+
+    def _answer(self, formula: Callable[[Array], Array], t: Array) -> Array:
+        return _answer(formula, self._times("t", t), t)
+
+    def _times(self, name: str, t: Array) -> Array:
+        """The times in float64, checked to lie in [0, T]."""
+        times = finite(name, t)
+        xp = namespace(times)
+        if not is_traced(times) and bool(xp.any((times < 0) | (times > self.T))):
+            raise ArgumentError(name, f"lie in [0, {self.T:g}], the times of {self!r}", _shown(times))
+        return times
+
+
+def _answer(formula: Callable[[Array], Array], wide_t: Array, t: Array) -> Array:
+    """formula(t) in the dtype of the caller's t; a float for a number."""
+    value = formula(wide_t)
+    if not array_api_compat.is_array_api_obj(t):
+        return float(value) if value.ndim == 0 else value
+    xp = namespace(t)
+    floating = xp.isdtype(t.dtype, "real floating")
+    return xp.astype(value, t.dtype if floating else xp.float64, copy=False)
+
+
+def _log(x: Array) -> Array:
+    xp = namespace(x)
+    positive = x > 0
+    return xp.where(
+        positive, xp.log(xp.where(positive, x, xp.ones_like(x))), xp.full_like(x, -math.inf)
+    )
+
+
+def _shown(t: Array) -> str:
+    values = np.unique(numpy(t))
+    return str(values[0]) if values.size == 1 else f"values from {values[0]} to {values[-1]}"
+
+
+def _positive(name: str, value: float) -> None:
+    if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
+        raise ArgumentError(name, "be a positive number", value)
+
+
+@dataclass(frozen=True)
+class VP(Process):
+    """Variance-preserving process with linear beta (Song et al. 2021, eq. 32; T = 1).
+
+    B(t) = beta_min t + (beta_max - beta_min) t^2 / 2,  alpha = exp(-B/2),  var = 1 - exp(-B)
+
+    >>> VP().var(1.0) > 0.9999
+    True
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        _positive("beta_min", self.beta_min)
+        _positive("beta_max", self.beta_max)
+
+    def _beta(self, t: Array) -> Array:
+        return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def _integral(self, s: Array, t: Array) -> Array:
+        """The integral of beta from s to t."""
+        return (t - s) * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * (s + t))
+
+    def _alpha(self, t: Array) -> Array:
+        return namespace(t).exp(-0.5 * self._integral(0.0, t))
+
+    def _var(self, t: Array) -> Array:
+        return -namespace(t).expm1(-self._integral(0.0, t))
+
+    def _dalpha(self, t: Array) -> Array:
+        return -0.5 * self._beta(t) * self._alpha(t)
+
+    def _dvar(self, t: Array) -> Array:
+        return self._beta(t) * namespace(t).exp(-self._integral(0.0, t))
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        return -namespace(t).expm1(-self._integral(s, t))
+
+
+@dataclass(frozen=True)
+class SubVP(VP):
+    """Sub-VP process (Song et al. 2021, eq. 29): alpha of `VP`, var = (1 - exp(-B(t)))^2."""
+
+    def _var(self, t: Array) -> Array:
+        return super()._var(t) ** 2
+
+    def _dvar(self, t: Array) -> Array:
+        return 2 * VP._var(self, t) * VP._dvar(self, t)
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        # (1 - e^-Bt)^2 - q^2 (1 - e^-Bs)^2 as a product of sum and difference, q = e^-(Bt-Bs)/2.
+        xp = namespace(t)
+        half = 0.5 * self._integral(s, t)
+        q, keep = xp.exp(-half), xp.exp(-self._integral(0.0, s))
+        difference = -xp.expm1(-half) * (1 + keep * q)
+        return difference * (VP._var(self, t) + q * VP._var(self, s))
+
+
+@dataclass(frozen=True)
+class Cosine(Process):
+    """Cosine process (Nichol and Dhariwal 2021, eq. 17, in continuous time; T = 1).
+
+    theta(t) = (t + s)/(1 + s) pi/2,  alpha = cos theta(t) / cos theta(0),  var = 1 - alpha^2
+    """
+
+    s: float = 0.008
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.s, (int, float)) and 0 <= self.s < math.inf):
+            raise ArgumentError("s", "be a number of at least 0", self.s)
+
+    @property
+    def _speed(self) -> float:
+        return 0.5 * math.pi / (1 + self.s)
+
+    def _alpha(self, t: Array) -> Array:
+        # cos theta(t) as the sine of the angle that is left, which is 0 and not 6e-17 at t = 1.
+        return namespace(t).sin(self._speed * (1 - t)) / math.cos(self._speed * self.s)
+
+    def _var(self, t: Array) -> Array:
+        return self._gap(0.0 * t, t)
+
+    def _dalpha(self, t: Array) -> Array:
+        return -self._speed * namespace(t).cos(self._speed * (1 - t)) / math.cos(self._speed * self.s)
+
+    def _dvar(self, t: Array) -> Array:
+        return -2 * self._alpha(t) * self._dalpha(t)
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        # cos^2 a - cos^2 b = sin(b - a) sin(b + a)
+        xp = namespace(t)
+        start = xp.sin(self._speed * (1 - s))
+        angle = self._speed * (s + t + 2 * self.s)
+        return xp.sin(self._speed * (t - s)) * xp.sin(angle) / (start * start)
+
+
+@dataclass(frozen=True)
+class VE(Process):
+    """Variance-exploding process with g(t) = sigma^t (Song et al. 2021's tutorial; T = 1).
+
+    alpha = 1,  var = (sigma^(2t) - 1) / (2 log sigma),  sigma > 0 and not 1
+    """
+
+    sigma: float = 25.0
+
+    def __post_init__(self) -> None:
+        _positive("sigma", self.sigma)
+        if self.sigma == 1:
+            raise ArgumentError("sigma", "differ from 1, where g is constant", self.sigma)
+
+    def _alpha(self, t: Array) -> Array:
+        return 0.0 * t + 1.0
+
+    def _dalpha(self, t: Array) -> Array:
+        return 0.0 * t
+
+    def _var(self, t: Array) -> Array:
+        return self._gap(0.0 * t, t)
+
+    def _dvar(self, t: Array) -> Array:
+        return namespace(t).exp(2 * math.log(self.sigma) * t)
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        xp, rate = namespace(t), 2 * math.log(self.sigma)
+        return xp.exp(rate * s) * xp.expm1(rate * (t - s)) / rate
+
+
+@dataclass(frozen=True)
+class VEGeometric(Process):
+    """Variance-exploding process with geometric levels, started at the data (T = 1).
+
+    alpha = 1,  var = sigma_min^2 ((sigma_max/sigma_min)^(2t) - 1)
+
+    The offset -1 makes the kernel agree with its own SDE; without it (Song et al. 2021, eq. 31) the
+    variance at t = 0 is sigma_min^2 instead of 0.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __post_init__(self) -> None:
+        _positive("sigma_min", self.sigma_min)
+        _positive("sigma_max", self.sigma_max)
+        if self.sigma_max <= self.sigma_min:
+            raise ArgumentError("sigma_max", f"exceed sigma_min = {self.sigma_min}", self.sigma_max)
+
+    @property
+    def _rate(self) -> float:
+        return 2 * math.log(self.sigma_max / self.sigma_min)
+
+    def _alpha(self, t: Array) -> Array:
+        return 0.0 * t + 1.0
+
+    def _dalpha(self, t: Array) -> Array:
+        return 0.0 * t
+
+    def _var(self, t: Array) -> Array:
+        return self._gap(0.0 * t, t)
+
+    def _dvar(self, t: Array) -> Array:
+        return self.sigma_min**2 * self._rate * namespace(t).exp(self._rate * t)
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        xp = namespace(t)
+        return self.sigma_min**2 * xp.exp(self._rate * s) * xp.expm1(self._rate * (t - s))
+
+
+@dataclass(frozen=True)
+class EDM(Process):
+    """The process of Karras et al. 2022: alpha = 1, var = t^2, time is the noise level (T = 80)."""
+
+    T: float = 80.0
+
+    def __post_init__(self) -> None:
+        _positive("T", self.T)
+
+    def _alpha(self, t: Array) -> Array:
+        return 0.0 * t + 1.0
+
+    def _dalpha(self, t: Array) -> Array:
+        return 0.0 * t
+
+    def _var(self, t: Array) -> Array:
+        return t * t
+
+    def _dvar(self, t: Array) -> Array:
+        return 2 * t
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        return (t - s) * (t + s)
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(Process):
+    """Straight paths X_t = (1 - t) X_0 + t Z (Liu et al. 2023; Lipman et al. 2023; T = 1)."""
+
+    def _alpha(self, t: Array) -> Array:
+        return 1 - t
+
+    def _dalpha(self, t: Array) -> Array:
+        return 0.0 * t - 1.0
+
+    def _var(self, t: Array) -> Array:
+        return t * t
+
+    def _dvar(self, t: Array) -> Array:
+        return 2 * t
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        xp = namespace(t)
+        left = xp.where(s < 1, 1 - s, xp.ones_like(1 - s))
+        return (t - s) * (t + s - 2 * s * t) / (left * left)

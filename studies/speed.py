@@ -1,0 +1,617 @@
+"""How fast are the oracle and the small networks, beside what else a user might reach for?
+
+Oracle: log-density and score together of p_t, a mixture of Gaussians in the plane under the VP
+process, at n float32 points. Every contender gets the same points and the same parameters, in one
+process, in turns (repeat 1 of all, repeat 2 of all, …), each timed call
+after an untimed one; the very first call, which compiles what there is to compile, is reported
+apart. Errors are max |answer − truth| / max(1, |truth|) over
+log-density and score, against float64 at the same points: at the timed ones ("error"), and at
+points 1e3 away, where densities underflow ("error far").
+
+Training: one step of the network of R. Rosa's note *Denoising diffusion probabilistic models*
+(2→64→1 relu, 1024 points, a fresh noise and step number for each of them, L_simple, Adam).
+
+Contenders that cannot run are absent: JAX where it is not installed, torch.compile and the
+machine's limit where there is no C or C++ compiler (our own code needs none). The limit is a loop
+written for this one question in float32, with a polynomial exponential, built for this machine's
+vector unit with -ffast-math.
+
+Sources: T. Karras et al., Guiding a Diffusion Model with a Bad Version of Itself, 2024 (its toy
+mixture is evaluated in linear space: the idea is taken, not the code); rmsrosa/random_notes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffscience import VP, GaussianMixture, fused, notes, plots
+from diffscience.julia import Xoshiro, network
+from diffscience.study import Run, Study, run_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+OURS = "ours"
+LIMIT = "limit: C for this machine"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes; `compilers` admits torch.compile and the C program, which take half a minute."""
+
+    sizes: tuple[int, ...] = (1_000, 1_000_000)
+    components: int = 25
+    t: float = 0.1
+    repeats: int = 9
+    checked: int = 20_000
+    chunk: int = 8_000
+    steps: int = 200
+    training_repeats: int = 9
+    compilers: bool = True
+    seed: int = 1
+
+
+# The mixture ------------------------------------------------------------------------------------
+
+
+class Mixture:
+    """The noised law: as the package has it, and as plain parameters for everybody else."""
+
+    def __init__(self, config: Config, run: Run) -> None:
+        rng, K = run.generator("law"), config.components
+        self.weights = rng.dirichlet(np.full(K, 3.0))
+        roots = 0.3 * rng.normal(size=(K, 2, 2))
+        covs = roots @ roots.swapaxes(1, 2) + 0.01 * np.eye(2)
+        means = 2.0 * rng.normal(size=(K, 2))
+        transition = VP().at(config.t)
+        self.law = GaussianMixture(self.weights, means, covs).diffuse(transition)
+        scale, var = float(transition.scale), float(transition.var)
+        self.means, self.covs = scale * means, scale**2 * covs + var * np.eye(2)
+        self.precisions = np.linalg.inv(self.covs)
+        self.whitening = np.linalg.cholesky(self.precisions).swapaxes(1, 2)
+        self.log_weight = np.log(self.weights) - np.log(2 * np.pi)
+        self.log_weight += 0.5 * np.linalg.slogdet(self.precisions)[1]
+
+    def truth(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Float64, whole arrays (n, K, 2)."""
+        d = x.astype(np.float64)[:, None] - self.means
+        g = np.einsum("kij,nkj->nki", self.precisions, d)
+        logits = self.log_weight - 0.5 * (d * g).sum(-1)
+        log_prob = np.logaddexp.reduce(logits, axis=1)
+        r = np.exp(logits - log_prob[:, None])
+        return log_prob, -(r[..., None] * g).sum(1)
+
+
+Contender = Callable[[Any], tuple[Any, Any]]
+
+
+def ours(mixture: Mixture, config: Config) -> dict[str, Contender]:
+    p = mixture.precisions
+    given = (mixture.log_weight, mixture.means, mixture.whitening, -p, np.zeros_like(mixture.means))
+    return {
+        OURS: mixture.law.log_prob_and_score,
+        "ours, tensors": _from_numpy(mixture.law.log_prob_and_score),
+        "ours, nothing compiled": lambda x: fused.plain(x, *given),
+    }
+
+
+def torch_contenders(mixture: Mixture, config: Config) -> dict[str, Contender]:
+    import torch
+    from torch import distributions
+
+    def single(a: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(a).float()
+
+    log_weight, means = single(mixture.log_weight), single(mixture.means)
+    whitening, precisions = single(mixture.whitening), single(mixture.precisions)
+    law = distributions.MixtureSameFamily(
+        distributions.Categorical(probs=single(mixture.weights)),
+        distributions.MultivariateNormal(means, single(mixture.covs)),
+    )
+    widths, axes = torch.linalg.eigh(single(mixture.covs))
+    height = single(mixture.weights) / (2 * np.pi * widths.prod(-1).sqrt())
+
+    def autograd(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.clone().requires_grad_()
+        log_prob = law.log_prob(x)
+        return log_prob.detach(), torch.autograd.grad(log_prob.sum(), x)[0]
+
+    def linear(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        along = torch.einsum("kij,nki->nkj", axes, x[:, None] - means)
+        parts = height * torch.exp(-0.5 * (along.square() / widths).sum(-1))
+        density = parts.sum(-1)
+        pull = torch.einsum("nk,kij,nkj->ni", parts, axes, along / widths)
+        return density.log(), -pull / density[:, None]
+
+    def direct(x: torch.Tensor, floor: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        dx, dy = x[:, :1] - means[:, 0], x[:, 1:] - means[:, 1]
+        u = whitening[:, 0, 0] * dx + whitening[:, 0, 1] * dy
+        v = whitening[:, 1, 0] * dx + whitening[:, 1, 1] * dy
+        logits = log_weight - 0.5 * (u * u + v * v)
+        top = logits.amax(1, keepdim=True)
+        shifted = logits - top
+        r = torch.exp(shifted if floor is None else shifted.clamp(min=floor))
+        total = r.sum(1)
+        a = (r * (precisions[:, 0, 0] * dx + precisions[:, 0, 1] * dy)).sum(1)
+        b = (r * (precisions[:, 1, 0] * dx + precisions[:, 1, 1] * dy)).sum(1)
+        return top[:, 0] + total.log(), -torch.stack([a, b], 1) / total[:, None]
+
+    def chunks(way: Contender) -> Contender:
+        def answer(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            parts = [way(part) for part in x.split(config.chunk)]
+            return torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+
+        return answer
+
+    clamped = functools.partial(direct, floor=-80.0)
+    found = {
+        "torch.distributions, autograd": autograd,
+        "torch, linear space (toy mixture)": linear,
+        "torch, eager": direct,
+        "torch, eager in chunks": chunks(direct),
+        "torch, eager in chunks, clamped": chunks(clamped),
+    }
+    if config.compilers and compiler("c++", "g++", "clang++"):
+        found["torch.compile over chunks"] = chunks(torch.compile(clamped, dynamic=False))
+    return {name: _from_numpy(way) for name, way in found.items()}
+
+
+def _from_numpy(way: Contender) -> Contender:
+    """The way for tensors, given arrays: torch.from_numpy copies nothing."""
+    import torch
+
+    return lambda x: way(torch.from_numpy(x))
+
+
+def numpy_contenders(mixture: Mixture, config: Config) -> dict[str, Contender]:
+    m, p = mixture.means, mixture.precisions
+    pm = np.einsum("kij,kj->ki", p, m)
+    constant = mixture.log_weight - 0.5 * (m * pm).sum(1)
+    quadratic = [-0.5 * p[:, 0, 0], -p[:, 0, 1], -0.5 * p[:, 1, 1]]
+    into = np.stack([constant, pm[:, 0], pm[:, 1], *quadratic]).astype(np.float32)
+    back = np.stack([np.ones(len(m)), *pm.T, p[:, 0, 0], p[:, 0, 1], p[:, 1, 1]], 1)
+    back = back.astype(np.float32)
+
+    def products(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squares expanded: log-density and score are two matrix products each chunk."""
+        log_prob, score = np.empty(len(x), np.float32), np.empty((len(x), 2), np.float32)
+        for start in range(0, len(x), config.chunk):
+            part = slice(start, start + config.chunk)
+            a, b = x[part, 0], x[part, 1]
+            logits = np.stack([np.ones_like(a), a, b, a * a, a * b, b * b], 1) @ into
+            top = logits.max(1, keepdims=True)
+            logits -= top
+            np.maximum(logits, -80.0, out=logits)
+            total, c, d, p00, p01, p11 = (np.exp(logits, out=logits) @ back).T
+            log_prob[part] = top[:, 0] + np.log(total)
+            score[part, 0] = (c - p00 * a - p01 * b) / total
+            score[part, 1] = (d - p01 * a - p11 * b) / total
+        return log_prob, score
+
+    return {"NumPy, matrix products in chunks": products}
+
+
+def jax_contenders(mixture: Mixture, config: Config) -> dict[str, Contender]:
+    if importlib.util.find_spec("jax") is None:
+        return {}
+    jax: Any = importlib.import_module("jax")
+    jnp: Any = importlib.import_module("jax.numpy")
+    names = ("log_weight", "means", "whitening", "precisions")
+    log_weight, means, w, p = (jnp.asarray(getattr(mixture, n), jnp.float32) for n in names)
+
+    @jax.jit
+    def direct(x: Any) -> tuple[Any, Any]:
+        dx, dy = x[:, :1] - means[:, 0], x[:, 1:] - means[:, 1]
+        u, v = w[:, 0, 0] * dx + w[:, 0, 1] * dy, w[:, 1, 0] * dx + w[:, 1, 1] * dy
+        logits = log_weight - 0.5 * (u * u + v * v)
+        top = logits.max(1)
+        r = jnp.exp(jnp.maximum(logits - top[:, None], -80.0))
+        total = r.sum(1)
+        a = (r * (p[:, 0, 0] * dx + p[:, 0, 1] * dy)).sum(1)
+        b = (r * (p[:, 1, 0] * dx + p[:, 1, 1] * dy)).sum(1)
+        return top + jnp.log(total), -jnp.stack([a, b], 1) / total[:, None]
+
+    return {"JAX, jit": lambda x: jax.block_until_ready(direct(x))}
+
+
+# The limit --------------------------------------------------------------------------------------
+
+C_SOURCE = r"""
+#include <math.h>
+#include <string.h>
+enum { B = 128, MOST = 64 };
+/* 2^e for -126 < e <= 0: nearest integer to the exponent field, the rest by a polynomial. */
+static inline float power(float e) {
+    float whole = nearbyintf(e), f = e - whole;
+    float p = 1.5403530e-4f;
+    p = p * f + 1.3333558e-3f; p = p * f + 9.6181291e-3f; p = p * f + 5.5504109e-2f;
+    p = p * f + 2.4022651e-1f; p = p * f + 6.9314718e-1f; p = p * f + 1.0f;
+    int bits; memcpy(&bits, &p, 4);
+    bits += (int)whole << 23;
+    memcpy(&p, &bits, 4);
+    return p;
+}
+/* q: K rows a, m (2), w (3, upper triangle), p (3, symmetric); logits in base 2. */
+void mixture(const float *restrict x, const float *restrict q, long K, long first, long last,
+             float *restrict log_prob, float *restrict score) {
+    float l[MOST][B], a[B], b[B], top[B], s[B], u[B], v[B];
+    for (long start = first; start < last; start += B) {
+        long n = last - start < B ? last - start : B;
+        for (int i = 0; i < B; i++) {
+            long j = start + (i < n ? i : 0);
+            a[i] = x[2 * j]; b[i] = x[2 * j + 1];
+            top[i] = -3e38f; s[i] = u[i] = v[i] = 0;
+        }
+        for (long k = 0; k < K; k++) {
+            const float *c = q + 9 * k;
+            for (int i = 0; i < B; i++) {
+                float dx = a[i] - c[1], dy = b[i] - c[2];
+                float g = c[3] * dx + c[4] * dy, h = c[5] * dy;
+                float e = c[0] - (g * g + h * h);
+                l[k][i] = e;
+                top[i] = e > top[i] ? e : top[i];
+            }
+        }
+        for (long k = 0; k < K; k++) {
+            const float *c = q + 9 * k;
+            for (int i = 0; i < B; i++) {
+                float e = l[k][i] - top[i];
+                float r = power(e < -100 ? -100 : e);
+                float dx = a[i] - c[1], dy = b[i] - c[2];
+                s[i] += r;
+                u[i] -= r * (c[6] * dx + c[7] * dy);
+                v[i] -= r * (c[7] * dx + c[8] * dy);
+            }
+        }
+        for (int i = 0; i < n; i++) {
+            log_prob[start + i] = 0.69314718f * (top[i] + log2f(s[i]));
+            score[2 * (start + i)] = u[i] / s[i];
+            score[2 * (start + i) + 1] = v[i] / s[i];
+        }
+    }
+}
+"""
+
+
+def compiler(*names: str) -> str | None:
+    """The path of the first of these programs that is installed."""
+    return next((found for found in map(shutil.which, names) if found), None)
+
+
+@functools.cache
+def built() -> Any:
+    """The C function, or None where it cannot be built."""
+    cc = compiler("cc", "gcc", "clang")
+    if cc is None:
+        return None
+    # A library that is loaded keeps its file's contents; the folder can go.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        source, part, library = (Path(folder, f"limit.{end}") for end in ("c", "o", "so"))
+        source.write_text(C_SOURCE)
+        # Linked without -ffast-math, which would switch off denormal numbers in this process.
+        flags = ["-O3", "-march=native", "-ffast-math", "-fPIC"]
+        build: list[list[str | Path]] = [
+            [cc, *flags, "-c", source, "-o", part],
+            [cc, "-shared", part, "-o", library, "-lm"],
+        ]
+        if any(subprocess.run(command, capture_output=True).returncode for command in build):
+            return None
+        return ctypes.CDLL(str(library)).mixture
+
+
+def limit(mixture: Mixture, config: Config) -> dict[str, Contender]:
+    run = built() if config.compilers and config.components <= 64 else None
+    if run is None:
+        return {}
+    w, p, ln2 = mixture.whitening, mixture.precisions, np.log(2)
+    upper = np.stack([w[:, 0, 0], w[:, 0, 1], w[:, 1, 1]], 1) * np.sqrt(0.5 / ln2)
+    symmetric = np.stack([p[:, 0, 0], p[:, 0, 1], p[:, 1, 1]], 1)
+    parts = [mixture.log_weight[:, None] / ln2, mixture.means, upper, symmetric]
+    q = np.ascontiguousarray(np.concatenate(parts, 1), np.float32)
+    long, pointer, threads = ctypes.c_long, ctypes.c_void_p, cpus()
+
+    def answer(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        log_prob, score = np.empty(len(x), np.float32), np.empty((len(x), 2), np.float32)
+        at = [pointer(a.ctypes.data) for a in (x, q, log_prob, score)]
+
+        def task(first: int) -> None:
+            last = min(len(x), first + 16_384)
+            run(at[0], at[1], long(len(q)), long(first), long(last), at[2], at[3])
+
+        if len(x) <= 16_384:
+            task(0)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(task, range(0, len(x), 16_384)))
+        return log_prob, score
+
+    return {LIMIT: answer}
+
+
+# Training ---------------------------------------------------------------------------------------
+
+
+def trainers(config: Config) -> dict[str, Callable[[], float]]:
+    """Each runs config.steps steps from the note's start; the mean loss of the last half."""
+    rng = Xoshiro(12345)
+    points, betas = notes.sample_points(rng), notes.linear_betas()
+    start, half = network(rng, (2, 64, 1)), config.steps // 2
+    abar = np.cumprod(1 - betas)
+
+    def note() -> float:
+        trained = notes.train(rng.copy(), points, betas, start, config.steps)
+        return float(trained.losses[half:].mean())
+
+    def by_hand() -> float:
+        draw = np.random.default_rng(0)
+        theta = [np.array(a, np.float64) for layer in start for a in layer]
+        mean, square = [np.zeros_like(a) for a in theta], [np.zeros_like(a) for a in theta]
+        losses = []
+        for step in range(1, config.steps + 1):
+            k, eps = draw.integers(1, 81, len(points)), draw.standard_normal(len(points))
+            noised = np.sqrt(abar[k - 1]) * points + np.sqrt(1 - abar[k - 1]) * eps
+            x = np.stack([noised, k], 1)
+            w1, b1, w2, b2 = theta
+            hidden = np.maximum(x @ w1.T + b1, 0)
+            error = (hidden @ w2.T + b2)[:, 0] - eps
+            losses.append(np.mean(error**2))
+            out = (2 / len(points)) * error[:, None]
+            back = (out @ w2) * (hidden > 0)
+            gradient = [back.T @ x, back.sum(0), out.T @ hidden, out.sum(0)]
+            for i, g in enumerate(gradient):
+                mean[i] = 0.9 * mean[i] + 0.1 * g
+                square[i] = 0.999 * square[i] + 0.001 * g * g
+                root = np.sqrt(square[i] / (1 - 0.999**step)) + 1e-8
+                theta[i] = theta[i] - 0.001 * mean[i] / (1 - 0.9**step) / root
+        return float(np.mean(losses[half:]))
+
+    found = {OURS: note, "NumPy by hand": by_hand, "torch, eager": torch_trainer(config, False)}
+    if config.compilers and compiler("c++", "g++", "clang++"):
+        found["torch.compile"] = torch_trainer(config, True)
+    return found
+
+
+def torch_trainer(config: Config, compiled: bool) -> Callable[[], float]:
+    import torch
+
+    rng = Xoshiro(12345)
+    x0 = torch.from_numpy(notes.sample_points(rng)).float()
+    start = [torch.from_numpy(np.array(a)) for layer in network(rng, (2, 64, 1)) for a in layer]
+    abar = torch.from_numpy(np.cumprod(1 - notes.linear_betas())).float()
+
+    def loss_of(net: Any, k: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        noised = abar[k - 1].sqrt() * x0 + (1 - abar[k - 1]).sqrt() * eps
+        return torch.mean((net(torch.stack([noised, k.float()], 1))[:, 0] - eps) ** 2)
+
+    evaluate = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+    net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1))
+
+    def train() -> float:
+        with torch.no_grad():
+            for parameter, value in zip(net.parameters(), start, strict=True):
+                parameter.copy_(value)
+        draw = torch.Generator().manual_seed(0)
+        adam, losses = torch.optim.Adam(net.parameters(), lr=0.001), []
+        for _ in range(config.steps):
+            k = torch.randint(1, 81, (len(x0),), generator=draw)
+            loss = evaluate(net, k, torch.randn(len(x0), generator=draw))
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.detach())
+        return float(torch.stack(losses[config.steps // 2 :]).mean())
+
+    return train
+
+
+# The study --------------------------------------------------------------------------------------
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_turns(
+    calls: Mapping[str, Callable[[], Any]], repeats: int, run: Run, what: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """(milliseconds of first calls (C,), of the others (C, repeats), last answers).
+
+    Each timed call follows one of the same contender that is not timed: else it would pay for the
+    memory that its predecessor gave back to the system.
+    """
+    first, times = np.empty(len(calls)), np.empty((len(calls), repeats))
+    answers: dict[str, Any] = {}
+
+    def spent(call: Callable[[], Any]) -> tuple[float, Any]:
+        begin = time.perf_counter()
+        answer = call()
+        return 1e3 * (time.perf_counter() - begin), answer
+
+    for repeat in run.progress(repeats, what):
+        for i, (name, call) in enumerate(calls.items()):
+            untimed = spent(call)[0]
+            if repeat == 0:
+                first[i] = untimed
+            times[i, repeat], answer = spent(call)
+            if repeat == repeats - 1:
+                answers[name] = answer
+            del answer
+    return first, times, answers
+
+
+def error(answer: tuple[Any, Any], truth: tuple[np.ndarray, np.ndarray]) -> float:
+    """max |answer − truth| / max(1, |truth|) over both parts; NaN if a number is not finite."""
+    worst = 0.0
+    for got, true in zip(answer, truth, strict=True):
+        off = np.abs(np.asarray(got, np.float64)[: len(true)] - true) / np.maximum(1, np.abs(true))
+        worst = max(worst, float(off.max())) if np.isfinite(off).all() else np.nan
+        if not np.isfinite(worst):
+            return np.nan
+    return worst
+
+
+def oracle_part(config: Config, run: Run) -> dict[str, Any]:
+    mixture = Mixture(config, run)
+    makers = (ours, torch_contenders, numpy_contenders, jax_contenders, limit)
+    contenders = {k: v for make in makers for k, v in make(mixture, config).items()}
+    arrays: dict[str, Any] = {"contenders": np.array(list(contenders))}
+
+    def errors(answers: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        truth = mixture.truth(x[: config.checked])
+        return np.array([error(answers[name], truth) for name in contenders])
+
+    for n in config.sizes:
+        x = mixture.law.sample(n, run.generator("points", n)).astype(np.float32)
+        calls = {name: functools.partial(way, x) for name, way in contenders.items()}
+        first, times, answers = in_turns(calls, config.repeats, run, f"{n} points")
+        arrays |= {f"first_{n}": first, f"times_{n}": times, f"error_{n}": errors(answers, x)}
+    angle = run.generator("far").uniform(0, 2 * np.pi, config.sizes[0])
+    far = (1e3 * np.stack([np.cos(angle), np.sin(angle)], 1)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        arrays["error_far"] = errors({k: way(far) for k, way in contenders.items()}, far)
+    return arrays
+
+
+def training_part(config: Config, run: Run) -> dict[str, Any]:
+    calls = trainers(config)
+    first, times, losses = in_turns(calls, config.training_repeats, run, "training")
+    return {
+        "trainers": np.array(list(calls)),
+        "first_training": first / config.steps,
+        "times_training": times / config.steps,
+        "loss_training": np.array([losses[name] for name in calls]),
+    }
+
+
+def compute(config: Config, run: Run) -> dict[str, Any]:
+    with torch_threads(cpus()):
+        arrays = oracle_part(config, run)
+    with torch_threads(1):  # small networks train fastest on one thread
+        arrays |= training_part(config, run)
+    return arrays | {"cpu": np.array(cpu_model()), "cpus": np.array(cpus())}
+
+
+def rows(names: np.ndarray, times: np.ndarray, first: np.ndarray) -> list[dict[str, Any]]:
+    """The columns that both tables share, slowest last."""
+    middle = np.median(times, axis=1)
+    reference = middle[list(names).index(OURS)]
+    return [
+        {
+            "contender": names[i],
+            "ms (median)": middle[i],
+            "ms (min)": times[i].min(),
+            "ms (max)": times[i].max(),
+            "times ours": middle[i] / reference,
+            "ms (first call)": first[i],
+            "index": i,
+        }
+        for i in np.argsort(middle, kind="stable")
+    ]
+
+
+def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]:
+    import pandas as pd
+
+    oracle = []
+    for n in config.sizes:
+        found = rows(arrays["contenders"], arrays[f"times_{n}"], arrays[f"first_{n}"])
+        for row in found:
+            i = row.pop("index")
+            row |= {"error": arrays[f"error_{n}"][i], "error far": arrays["error_far"][i]}
+            oracle.append({"task": f"oracle, {n} points"} | row)
+    training = []
+    for row in rows(arrays["trainers"], arrays["times_training"], arrays["first_training"]):
+        row |= {"steps a second": 1e3 / row["ms (median)"]}
+        row |= {"loss, last half": arrays["loss_training"][row.pop("index")]}
+        training.append({"task": "training, one step"} | row)
+    where = {"cpu": str(arrays["cpu"]), "threads, oracle": int(arrays["cpus"])}
+    where |= {"threads, training": 1}
+    return {
+        "": pd.DataFrame(oracle),
+        "training": pd.DataFrame(training),
+        "machine": pd.DataFrame([where]),
+    }
+
+
+def draw(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
+    threads = f"{arrays['cpu']}, threads: {arrays['cpus']}"
+    tasks: list[tuple[str, str, object]]
+    tasks = [
+        (f"log-density and score, {n} points; {threads}", "contenders", n) for n in config.sizes
+    ]
+    last = f"training, one step of the note's network; {arrays['cpu']}, threads: 1"
+    tasks.append((last, "trainers", "training"))
+    figure, axes = plots.figure(len(tasks), height=3.4 * len(tasks))
+    for ax, (title, names, key) in zip(axes[:, 0], tasks, strict=True):
+        found = rows(arrays[names], arrays[f"times_{key}"], arrays[f"first_{key}"])[::-1]
+        middle = np.array([row["ms (median)"] for row in found])
+        spread = [middle - [row["ms (min)"] for row in found]]
+        spread += [[row["ms (max)"] for row in found] - middle]
+        labels = [row["contender"] for row in found]
+        mine = [label.startswith("ours") for label in labels]
+        colors = [plots.COLORS[1] if own else plots.COLORS[0] for own in mine]
+        colors = ["0.6" if label == LIMIT else c for label, c in zip(labels, colors, strict=True)]
+        ax.barh(labels, middle, xerr=np.array(spread), color=colors, ecolor="0.3")
+        for i, row in enumerate(found):
+            middle_ms = row["ms (median)"]
+            text = f"  {middle_ms:.0f} ms" if middle_ms >= 100 else f"  {middle_ms:.3g} ms"
+            ax.annotate(text, (row["ms (max)"], i), va="center", fontsize=8)
+        ax.set_xscale("log")
+        ax.set_xlim(0.5 * middle.min(), 6 * max(row["ms (max)"] for row in found))
+        ax.set_xlabel("milliseconds (median; lines from fastest to slowest)")
+        ax.set_title(title)
+    return figure
+
+
+STUDY = Study(
+    Config(),
+    Config(
+        sizes=(1_000, 20_000), repeats=3, checked=2_000, steps=20, training_repeats=3,
+        compilers=False,
+    ),
+    compute,
+    table,
+    draw,
+    "How long do the oracle and a training step take, beside what else one might use?",
+)  # fmt: skip
+
+if __name__ == "__main__":
+    raise SystemExit(run_file(__file__))
