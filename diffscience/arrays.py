@@ -100,8 +100,16 @@ def _special(name: str) -> Callable[[Array], Array]:
 
 
 log_ndtr = _special("log_ndtr")  # log of the standard normal cdf
+_erfcx = _special("erfcx")
 i0e = _special("i0e")  # exp(-|x|) I_0(x)
 i1e = _special("i1e")  # exp(-|x|) I_1(x)
+
+
+def mills(u: Array) -> Array:
+    """The normal law's Mills ratio, (1 - Phi(u))/phi(u), for u > -30; about 1/u for large u."""
+    if array_api_compat.is_jax_array(u):  # JAX has no scaled complementary error function
+        return namespace(u).exp(log_ndtr(-u) + 0.5 * u * u) * math.sqrt(2 * math.pi)
+    return _erfcx(u * math.sqrt(0.5)) * math.sqrt(0.5 * math.pi)
 
 
 def logsumexp(logits: Array, axis: int = -1) -> Array:

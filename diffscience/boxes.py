@@ -17,13 +17,15 @@ import math
 
 import numpy as np
 
-from .arrays import Array, Draws, finite, like, log_ndtr, logsumexp, namespace, numpy
+from .arrays import Array, Draws, finite, like, log_ndtr, logsumexp, mills, namespace, numpy, softmax
 from .errors import ArgumentError
 from .quadrature import edges, panels
 from .targets import LOG_2PI, Target, log_weights, over
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 _NODES, _WEIGHTS = 0.5 * (_NODES + 1), 0.5 * _WEIGHTS  # on [0, 1], weights summing to 1
+_FEW, _FEW_W = np.polynomial.legendre.leggauss(10)
+_FEW, _FEW_W = 0.5 * (_FEW + 1), 0.5 * _FEW_W
 
 
 class Boxes(Target):
@@ -55,67 +57,69 @@ class Boxes(Target):
         w = numpy(finite("weights", w, (a.shape[0],)))
         if np.any(w < 0) or not w.sum() > 0:
             raise ArgumentError("weights", "be at least 0 and not all 0", w.tolist())
-        self.dim, self._boxes = int(a.shape[1]), int(a.shape[0])
-        self._count = self._boxes * len(_NODES)
+        self.dim, self._count = int(a.shape[1]), int(a.shape[0]) * len(_NODES)
         self._w, self._a, self._b = w / w.sum(), a, b
+        self._lows, self._highs, self._index = _distinct(a, b)
 
     # ---- one blurred interval in each dimension of each box
 
-    def _posterior(self, x: Array, S: Array, V: Array) -> tuple[Array, ...]:
-        """log p, E[Y | x] and Var[Y | x], and S E - x over V and S^2 Var / V - 1 over V: (n, K, D)."""
-        xp = namespace(x)
-        S, V = over(S), over(V)
-        a, b = like(self._a, x), like(self._b, x)
-        half, centre = 0.5 * (b - a), 0.5 * (a + b)
-        blurred = (V > 0) if not isinstance(V, float) else xp.asarray(V > 0)
-        v = xp.where(like(blurred, x) > 0, like(V, x), xp.ones_like(like(V, x)))
-        sigma, H = xp.sqrt(v), xp.abs(like(S, x)) * half
-        off = x[:, None, :] - S * centre
-        side = xp.where(off < 0, -xp.ones_like(off), xp.ones_like(off))
-        toward = xp.where(like(S, x) < 0, -side, side)  # the same side, seen from the data
-        z = side * off
-        u, omega = (z - H) / sigma, 2 * H / sigma + xp.zeros_like(z)
-        log_p, mean_s, var_s = _truncated(u, omega)
-        log_p = log_p - xp.log(sigma)
-        inside = (u < 2) & (omega > 9)
-        wide_p, wide_s, wide_var = _inside(xp.where(inside, u, -5 + 0 * u), omega)
-        log_p = xp.where(inside, wide_p - xp.log(sigma), log_p)
-        mean_s, var_s = xp.where(inside, wide_s, mean_s), xp.where(inside, wide_var, var_s)
-        # Shares of the box's width: finite also where S = 0, when s and omega both vanish.
-        share, spread = _shares(omega, mean_s, var_s)
-        mean = centre + toward * half * (1 - 2 * share)
-        cov = 4 * half * half * spread
-        grad = -side * (u + mean_s) / sigma
-        curvature = (var_s - 1) / v
-        # Noise 0: the density itself.
-        exact = xp.zeros_like(off) + like(blurred, x) == 0
-        held = z <= H
-        level = -xp.log(2 * xp.where(H > 0, H, xp.ones_like(H)))
-        flat = xp.where(held, level + 0 * z, xp.full_like(z, -math.inf))
-        slope = xp.zeros_like(z)  # outside of every box the responsibilities are NaN, and so is all
-        S_safe = xp.where(like(S, x) != 0, like(S, x), xp.ones_like(like(S, x)))
-        return (
-            xp.where(exact, flat, log_p),
-            xp.where(exact, x[:, None, :] / S_safe + 0 * mean, mean),
-            xp.where(exact, xp.zeros_like(cov), cov),
-            xp.where(exact, slope, grad),
-            xp.where(exact, slope, curvature),
-        )
+    def _each(self, values: Array) -> Array:
+        """From the distinct intervals (n, J, D) to the boxes (n, K, D)."""
+        xp = namespace(values)
+        index = [like(i, values) for i in self._index.T]
+        columns = [xp.take(values[..., d], xp.astype(i, xp.int64), axis=1) for d, i in enumerate(index)]
+        return xp.stack(columns, axis=-1)
+
+    def _place(self, x: Array, S: Array, V: Array) -> _Place:
+        """Where the rows stand to the distinct intervals; noise 0 is looked at with unit noise."""
+        S, V = like(over(S), x), like(over(V), x)
+        return _Place(x[:, None, :], like(self._lows, x), like(self._highs, x), S, V)
+
+    def _densities(self, x: Array, S: Array, V: Array) -> tuple[Array, Array]:
+        """log(w_k p_k), (n, K), and the gradients of log p_k, (n, K, D)."""
+        xp, at = namespace(x), self._place(x, S, V)
+        log_p, slope = _density(at.u, at.omega)
+        log_p = xp.where(at.blurred, log_p - xp.log(at.sigma), at.sharp)
+        grads = xp.where(at.blurred, -at.side * slope / at.sigma, xp.zeros_like(slope))
+        logits = xp.sum(self._each(log_p), axis=-1)
+        return log_weights(like(self._w, x)) + logits, self._each(grads)
+
+    def _rows_both(self, x: Array, S: Array, V: Array) -> tuple[Array, Array]:
+        def both(x: Array, S: Array, V: Array) -> Array:
+            xp = namespace(x)
+            logits, grads = self._densities(x, S, V)
+            score = xp.sum(softmax(logits)[..., None] * grads, axis=-2)
+            return xp.concat([logsumexp(logits)[:, None], score], axis=-1)
+
+        rows = self._chunks(both, x, S, V, 4 * len(self._lows) * self.dim)
+        return rows[:, 0], rows[:, 1:]
+
+    def _rows_log_prob(self, x: Array, S: Array, V: Array) -> Array:
+        return self._rows_both(x, S, V)[0]
 
     def _logits(self, x: Array, S: Array, V: Array) -> Array:
-        return log_weights(like(self._w, x)) + namespace(x).sum(self._posterior(x, S, V)[0], axis=-1)
+        return self._densities(x, S, V)[0]
 
     def _grads(self, x: Array, S: Array, V: Array) -> Array:
-        return self._posterior(x, S, V)[3]
+        return self._densities(x, S, V)[1]
 
     def _curvatures(self, x: Array, S: Array, V: Array) -> Array:
-        return self._posterior(x, S, V)[4][..., None] * like(np.eye(self.dim), x)
+        xp, at = namespace(x), self._place(x, S, V)
+        _, var = _distance(at.u, at.omega)
+        curvature = xp.where(at.blurred, (var - 1) / at.sigma**2, xp.zeros_like(var))
+        return self._each(curvature)[..., None] * like(np.eye(self.dim), x)
 
     def _means(self, x: Array, S: Array, V: Array) -> Array:
-        return self._posterior(x, S, V)[1]
+        xp, at = namespace(x), self._place(x, S, V)
+        share, _ = _shares(at.omega, *_distance(at.u, at.omega))
+        mean = at.centre + at.toward * at.half * (1 - 2 * share)
+        return self._each(xp.where(at.blurred, mean, at.data))
 
     def _covs(self, x: Array, S: Array, V: Array) -> Array:
-        return self._posterior(x, S, V)[2][..., None] * like(np.eye(self.dim), x)
+        xp, at = namespace(x), self._place(x, S, V)
+        _, spread = _shares(at.omega, *_distance(at.u, at.omega))
+        var = xp.where(at.blurred, 4 * at.half**2 * spread, xp.zeros_like(spread))
+        return self._each(var)[..., None] * like(np.eye(self.dim), x)
 
     # ---- the law as a whole
 
@@ -179,35 +183,86 @@ class Boxes(Target):
         return xp.minimum(*ends) - width, xp.maximum(*ends) + width
 
 
-def _truncated(u: Array, omega: Array) -> tuple[Array, Array, Array]:
-    """log(phi(u) R/omega) and the mean and variance of s, density exp(-u s - s^2/2) on [0, omega]."""
+def _distinct(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct intervals along each axis, (J, D) twice, and the one of each box, (K, D).
+
+    Boxes on a lattice share their sides; axes with fewer intervals repeat their last one.
+    """
+    found = [np.unique(np.stack([a[:, d], b[:, d]], -1), axis=0, return_inverse=True) for d in range(a.shape[1])]
+    most = max(len(pairs) for pairs, _ in found)
+    padded = np.stack([np.pad(p, ((0, most - len(p)), (0, 0)), mode="edge") for p, _ in found], axis=-1)
+    return padded[:, 0], padded[:, 1], np.stack([i.reshape(-1) for _, i in found], axis=-1)
+
+
+class _Place:
+    """Rows x (n, 1, D) seen from intervals (J, D) that are scaled by S and blurred by V."""
+
+    def __init__(self, x: Array, lows: Array, highs: Array, S: Array, V: Array) -> None:
+        xp = namespace(x)
+        self.half, self.centre = 0.5 * (highs - lows), 0.5 * (lows + highs)
+        off = x - S * self.centre
+        self.blurred = (V > 0) & (off == off)
+        self.sigma = xp.sqrt(xp.where(V > 0, V, xp.ones_like(V)))
+        self.side = xp.where(off < 0, -xp.ones_like(off), xp.ones_like(off))
+        self.toward = xp.where(S < 0, -self.side, self.side)  # the same side, seen from the data
+        H, z = xp.abs(S) * self.half, self.side * off
+        self.u, self.omega = (z - H) / self.sigma, 2 * H / self.sigma + xp.zeros_like(z)
+        level = -xp.log(2 * xp.where(H > 0, H, xp.ones_like(H))) + xp.zeros_like(z)
+        self.sharp = xp.where(z <= H, level, xp.full_like(z, -math.inf))
+        self.data = x / xp.where(S != 0, S, xp.ones_like(S)) + xp.zeros_like(z)
+
+
+def _density(u: Array, omega: Array) -> tuple[Array, Array]:
+    """log(phi(u) R/omega) and u + E s, for u >= -omega/2, through the Mills ratio M:
+
+    R = M(u) - exp(-w) M(u + omega),   u + E s = (1 - exp(-w))/R,   w = omega (u + omega/2)
+    """
     xp = namespace(u)
+    inside, short = u < -4, (omega < 1) & (omega * (u + 0.5 * omega) < 1)
+    w = omega * (u + 0.5 * omega)
+    near = xp.where(inside, xp.zeros_like(u), u)
+    safe = xp.where(omega > 0, omega, xp.ones_like(omega))
+    R = mills(near) - xp.exp(-w) * mills(near + omega)
+    R = xp.where(short, xp.ones_like(R), R)
+    log_p = -0.5 * u * u - 0.5 * LOG_2PI + xp.log(R / safe)
+    slope = -xp.expm1(-w) / R
+    # A box much narrower than the blur, where R is a small difference: ten nodes are exact.
+    s = xp.where(short, omega, xp.zeros_like(omega))[..., None] * like(_FEW, u)
+    mass = xp.exp(-s * (xp.where(short, u, xp.zeros_like(u))[..., None] + 0.5 * s)) * like(_FEW_W, u)
+    total = xp.sum(mass, axis=-1)
+    log_p = xp.where(short, -0.5 * u * u - 0.5 * LOG_2PI + xp.log(total), log_p)
+    slope = xp.where(short, u + xp.sum(mass * s, axis=-1) / total, slope)
+    deep_p, deep_slope, _ = _inside(xp.where(inside, u, -5 + 0 * u), omega)
+    return xp.where(inside, deep_p, log_p), xp.where(inside, deep_slope, slope)
+
+
+def _distance(u: Array, omega: Array) -> tuple[Array, Array]:
+    """Mean and variance of s, density proportional to exp(-u s - s^2/2) on [0, omega]."""
+    xp = namespace(u)
+    inside = (u < 2) & (omega > 9)
     tail = xp.maximum(u, 0 * u)
     reach = 100 / (tail + xp.sqrt(tail * tail + 100))  # where the exponent has fallen by 50
     length = xp.minimum(omega, xp.where(u < 2, 9 + 0 * u, reach))
     s = length[..., None] * like(_NODES, u)
-    logits = -s * (u[..., None] + 0.5 * s) + like(np.log(_WEIGHTS), u)
-    peak = xp.max(logits, axis=-1, keepdims=True)
-    mass = xp.exp(logits - peak)
+    logits = -s * (xp.where(inside, 0 * u, u)[..., None] + 0.5 * s)
+    mass = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True)) * like(_WEIGHTS, u)
     total = xp.sum(mass, axis=-1)
     mean = xp.sum(mass * s, axis=-1) / total
     off = s - mean[..., None]
     var = xp.sum(mass * off * off, axis=-1) / total
-    safe = xp.where(omega > 0, omega, xp.ones_like(omega))
-    fraction = xp.where(omega > 0, length / safe, xp.ones_like(omega))
-    log_p = -0.5 * u * u - 0.5 * LOG_2PI + xp.log(total * fraction) + xp.squeeze(peak, axis=-1)
-    return log_p, mean, var
+    _, deep, deep_var = _inside(xp.where(inside, u, -5 + 0 * u), omega)
+    return xp.where(inside, deep - u, mean), xp.where(inside, deep_var, var)
 
 
 def _inside(u: Array, omega: Array) -> tuple[Array, Array, Array]:
-    """The same for u < 2 and omega > 9, through the normal cdf, where no digit is lost."""
+    """log(phi(u) R/omega), u + E s and Var s well inside a wide box, by the normal cdf."""
     xp = namespace(u)
     log_z = log_ndtr(-u) + xp.log1p(-xp.exp(log_ndtr(-(u + omega)) - log_ndtr(-u)))
     q1 = xp.exp(-0.5 * u * u - 0.5 * LOG_2PI - log_z)
     q2 = xp.exp(-0.5 * (u + omega) ** 2 - 0.5 * LOG_2PI - log_z)
-    slope = q2 - q1
+    slope = q1 - q2
     safe = xp.where(omega > 0, omega, xp.ones_like(omega))
-    return log_z - xp.log(safe), -u - slope, 1 + u * q1 - (u + omega) * q2 - slope * slope
+    return log_z - xp.log(safe), slope, 1 + u * q1 - (u + omega) * q2 - slope * slope
 
 
 def _shares(omega: Array, mean: Array, var: Array) -> tuple[Array, Array]:

@@ -41,7 +41,7 @@ from .errors import ArgumentError
 SMALL = 200_000  # pairs below which `evaluate` takes the plain path
 _PLAIN_PAIRS = 200_000  # pairs per chunk of the plain path; its five arrays then stay in the cache
 _LANES = 16  # the plain path pads its points to a multiple of this
-_POINTS = 16_384  # points per task of the compiled path; a multiple of its block
+_POINTS = 16_000  # points per task of the compiled path; a multiple of its block
 _THREADING = 1_000_000  # pairs below which one thread is as fast as several
 _LOWEST = -np.finfo(np.float64).max
 

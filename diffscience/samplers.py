@@ -17,7 +17,7 @@ generator, or a seed) and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def ancestral(
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = _clipped(model.x0(x, t), clip)
+        x0 = _clipped(_asked(model.x0, x, t), clip)
         mean = step.scale * var_s / var_t * wide(x) + process.alpha(s) * step.var / var_t * wide(x0)
         small = step.var * var_s / var_t
         var = step.var**mix * small ** (1 - mix) if small > 0 else 0.0
@@ -125,9 +125,9 @@ def ddim(
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = _clipped(model.x0(x, t), clip)
+        x0 = _clipped(_asked(model.x0, x, t), clip)
         if clip is None:
-            eps = wide(model.eps(x, t))
+            eps = wide(_asked(model.eps, x, t))
         else:
             eps = (wide(x) - process.alpha(t) * wide(x0)) / math.sqrt(var_t)
         w2 = eta * eta * step.var * var_s / var_t
@@ -161,6 +161,16 @@ def _noise(draws: Draws, x: Array) -> Array:
     if is_torch(noise) and not is_torch(x):
         raise ArgumentError("generator", "be a NumPy generator for NumPy points", draws.generator)
     return like(noise, x)
+
+
+def _asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array:
+    """The model's answer; without a graph of derivatives unless x itself carries one."""
+    if not is_torch(x) or x.requires_grad:
+        return answer(x, t)
+    import torch
+
+    with torch.no_grad():
+        return answer(x, t)
 
 
 def _clipped(x0: Array, clip: float | None) -> Array:

@@ -1,0 +1,207 @@
+"""Learned models: a network, what it predicts, and the other four answers that follow from it.
+
+With a = alpha, s^2 = var at t, and x = a x0 + s eps, each prediction fixes the pair (x0, eps):
+
+    eps       x0 = (x - s eps)/a
+    x0        eps = (x - a x0)/s
+    score     eps = -s score,  x0 = (x + s^2 score)/a
+    v         v = a eps - s x0:          x0 = (a x - s v)/(a^2 + s^2),  eps = (s x + a v)/(a^2 + s^2)
+    velocity  u = a' x0 + (s^2)'/(2s) eps:
+              x0 = (x (s^2)'/2 - s^2 u)/q,  eps = s (a u - a' x)/q,  q = a (s^2)'/2 - s^2 a'
+
+(eps: Ho et al. 2020; v: Salimans and Ho 2022; velocity: Lipman et al. 2023.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .arrays import Array, is_torch
+from .errors import ArgumentError
+from .models import Model
+from .process import Process
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """alpha, sigma, var and the derivatives alpha', (sigma^2)' at t, as columns beside x."""
+
+    process: Process
+    x: Array
+    t: Array
+
+    def _column(self, formula: Callable[[Array], Array]) -> Array:
+        t = self.t if is_torch(self.t) else torch.as_tensor(self.t, dtype=torch.float64)
+        value = formula(t.to(torch.float64)).to(device=self.x.device, dtype=self.x.dtype)
+        return value[..., None] if value.ndim else value
+
+    @property
+    def alpha(self) -> Array:
+        """alpha(t)."""
+        return self._column(self.process.alpha)
+
+    @property
+    def var(self) -> Array:
+        """sigma(t)^2."""
+        return self._column(self.process.var)
+
+    @property
+    def sigma(self) -> Array:
+        """sigma(t), rooted in float64."""
+        return self._column(lambda t: torch.sqrt(self.process.var(t)))
+
+    @property
+    def dalpha(self) -> Array:
+        """alpha'(t)."""
+        return self._column(self.process.dalpha)
+
+    @property
+    def dvar(self) -> Array:
+        """(sigma^2)'(t)."""
+        return self._column(self.process.dvar)
+
+
+@dataclass(frozen=True)
+class Parameterisation:
+    """How x0 and eps follow from a prediction, and the prediction from x0 and eps."""
+
+    x0: Callable[[Array, Array, Coefficients], Array]
+    eps: Callable[[Array, Array, Coefficients], Array]
+    target: Callable[[Array, Array, Coefficients], Array]
+
+
+def _both(c: Coefficients) -> Array:
+    return c.alpha**2 + c.var
+
+
+def _q(c: Coefficients) -> Array:
+    return 0.5 * c.alpha * c.dvar - c.var * c.dalpha
+
+
+PREDICTIONS: dict[str, Parameterisation] = {
+    "eps": Parameterisation(
+        x0=lambda y, x, c: (x - c.sigma * y) / c.alpha,
+        eps=lambda y, x, c: y,
+        target=lambda x0, eps, c: eps,
+    ),
+    "x0": Parameterisation(
+        x0=lambda y, x, c: y,
+        eps=lambda y, x, c: (x - c.alpha * y) / c.sigma,
+        target=lambda x0, eps, c: x0,
+    ),
+    "score": Parameterisation(
+        x0=lambda y, x, c: (x + c.var * y) / c.alpha,
+        eps=lambda y, x, c: -c.sigma * y,
+        target=lambda x0, eps, c: -eps / c.sigma,
+    ),
+    "v": Parameterisation(
+        x0=lambda y, x, c: (c.alpha * x - c.sigma * y) / _both(c),
+        eps=lambda y, x, c: (c.sigma * x + c.alpha * y) / _both(c),
+        target=lambda x0, eps, c: c.alpha * eps - c.sigma * x0,
+    ),
+    "velocity": Parameterisation(
+        x0=lambda y, x, c: (0.5 * c.dvar * x - c.var * y) / _q(c),
+        eps=lambda y, x, c: c.sigma * (c.alpha * y - c.dalpha * x) / _q(c),
+        target=lambda x0, eps, c: c.dalpha * x0 + 0.5 * c.dvar / c.sigma * eps,
+    ),
+}
+"""What a network may predict; the one place to add another parameterisation."""
+
+
+class Network(Model):
+    """A learned model.
+
+    Parameters
+    ----------
+    net : a torch module, net(x, time) -> (n, D) for x (n, D) and time (n,).
+    process : the process it is trained for.
+    predicts : one of the names of `PREDICTIONS`.
+    time : what the network sees of t; t/T by default, so that it lies in [0, 1].
+
+    Answers to tensors are tensors in their dtype, with derivatives; answers to NumPy arrays are
+    NumPy arrays. The network itself runs in its own dtype on its own device.
+
+    Examples
+    --------
+    >>> import diffscience as ds
+    >>> net = ds.nets.MLP(1, widths=(8,), seed=0)
+    >>> model = Network(net, ds.VP(), predicts="x0")
+    >>> model.score(np.zeros((3, 1)), 0.5).shape
+    (3, 1)
+    """
+
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        process: Process,
+        predicts: str = "eps",
+        time: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        if predicts not in PREDICTIONS:
+            raise ArgumentError("predicts", f"be one of {', '.join(PREDICTIONS)}", predicts)
+        if not isinstance(process, Process):
+            raise ArgumentError("process", "be a Process", process)
+        self.net, self.process, self.predicts, self.time = net, process, predicts, time
+
+    def prediction(self, x: torch.Tensor, t: Array) -> torch.Tensor:
+        """The bare output of the network at tensors x (*b, D) and t, in the dtype of x.
+
+        Raises ArgumentError where the network answers with another shape than that of x.
+        """
+        weight = next(self.net.parameters(), None)
+        home = x if weight is None else weight
+        times = torch.as_tensor(t, dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
+        seen = times / self.process.T if self.time is None else self.time(times)
+        seen = torch.broadcast_to(seen, x.shape[:-1]).reshape(-1)
+        rows = x.reshape(-1, x.shape[-1])
+        y = self.net(rows.to(home), seen.to(home))
+        if y.shape != rows.shape:
+            raise ArgumentError("net", f"answer with shape {tuple(rows.shape)}", f"shape {tuple(y.shape)}")
+        return y.to(x).reshape(x.shape)
+
+    def _answer(self, formula: Callable[[Array, Array, Coefficients], Array], x: Array, t: Array) -> Array:
+        if not is_torch(x):
+            with torch.no_grad():
+                tensor = torch.as_tensor(np.asarray(x, dtype=getattr(x, "dtype", np.float64)))
+                return self._answer(formula, tensor, t if is_torch(t) else np.asarray(t)).numpy()
+        return formula(self.prediction(x, t), x, Coefficients(self.process, x, t))
+
+    def x0(self, x: Array, t: Array) -> Array:
+        """The denoised point, (*b, D)."""
+        return self._answer(PREDICTIONS[self.predicts].x0, x, t)
+
+    def eps(self, x: Array, t: Array) -> Array:
+        """The expected noise, (*b, D)."""
+        return self._answer(PREDICTIONS[self.predicts].eps, x, t)
+
+    def score(self, x: Array, t: Array) -> Array:
+        """-eps/sigma, (*b, D)."""
+        if self.predicts == "score":
+            return self._answer(lambda y, x, c: y, x, t)
+        eps = PREDICTIONS[self.predicts].eps
+        return self._answer(lambda y, x, c: -eps(y, x, c) / c.sigma, x, t)
+
+    def v(self, x: Array, t: Array) -> Array:
+        """alpha eps - sigma x0, (*b, D)."""
+        return self._through("v", x, t)
+
+    def velocity(self, x: Array, t: Array) -> Array:
+        """alpha' x0 + (sigma^2)'/(2 sigma) eps, (*b, D)."""
+        return self._through("velocity", x, t)
+
+    def _through(self, name: str, x: Array, t: Array) -> Array:
+        own, wanted = PREDICTIONS[self.predicts], PREDICTIONS[name]
+        if self.predicts == name:
+            return self._answer(lambda y, x, c: y, x, t)
+        return self._answer(lambda y, x, c: wanted.target(own.x0(y, x, c), own.eps(y, x, c), c), x, t)
+
+    def state(self) -> dict[str, Any]:
+        """The weights by name, as NumPy arrays."""
+        return {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
+
+
