@@ -63,7 +63,9 @@ def like(value: object, x: Array) -> Array:
     if is_torch(value) and not is_torch(x):
         value = value.detach().cpu().numpy()  # type: ignore[attr-defined]
     if is_torch(x):
-        return wide(xp.asarray(value, dtype=None if is_torch(value) else xp.float64)).to(x.device)
+        # Not through `asarray` where it is a tensor: that would cut its graph of derivatives.
+        tensor = value if is_torch(value) else xp.asarray(value, dtype=xp.float64)
+        return wide(tensor).to(x.device)
     return xp.asarray(value, dtype=xp.float64)
 
 
@@ -205,6 +207,14 @@ def finite(argument: str, value: object, shape: tuple[int | None, ...] | None = 
     return array
 
 
+def _all_finite(x: Array) -> bool:
+    """Whether every number is finite; a tensor on the CPU is looked at through NumPy, for speed."""
+    if is_torch(x) and x.device.type == "cpu":
+        return bool(np.isfinite(x.detach().numpy()).all())
+    xp = namespace(x)
+    return bool(xp.all(xp.isfinite(x)))
+
+
 def points(x: object, dim: int) -> Array:
     """The points x (*b, D) as given, checked: floating, of the right dimension, finite.
 
@@ -217,7 +227,7 @@ def points(x: object, dim: int) -> Array:
         raise ArgumentError("x", "be a floating-point array", str(x.dtype))  # type: ignore[attr-defined]
     if x.ndim < 1 or x.shape[-1] != dim:  # type: ignore[attr-defined]
         raise ArgumentError("x", f"have shape (..., {dim})", f"shape {tuple(x.shape)}")  # type: ignore[attr-defined]
-    if not is_traced(x) and not bool(xp.all(xp.isfinite(x))):
+    if not is_traced(x) and not _all_finite(x):
         rows = ~np.isfinite(numpy(x)).all(axis=-1)
         raise ArgumentError("x", "be finite", f"{int(rows.sum())} rows with NaN or infinity")
     return x

@@ -29,6 +29,7 @@ __all__ = [
     "COLORS",
     "DENSITY",
     "DIVERGING",
+    "background",
     "density",
     "figure",
     "frame",
@@ -205,6 +206,52 @@ def _log_prob(law: Any, points: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(law.log_prob(part)) for part in parts])
 
 
+def background(
+    ax: Axes,
+    log_density: np.ndarray,
+    box: tuple[float, float, float, float],
+    *,
+    depth: float = 12.0,
+) -> AxesImage:
+    """A log-density that was computed before, as the background of a panel.
+
+    Parameters
+    ----------
+    log_density : (n, m) values at the centres of the pixels, rows from bottom to top.
+    box : (left, right, bottom, top).
+    depth : natural-log units below the maximum at which the colour scale ends.
+
+    Returns the image.  Its values are log_density - maximum on the scale from -depth to 0, so that
+    one colour bar serves many panels.
+    """
+    left, right, bottom, top = box
+    if not (left < right and bottom < top):
+        raise ArgumentError("box", "be (left, right, bottom, top) with left < right", box)
+    values = np.asarray(log_density, dtype=np.float64)
+    if values.ndim != 2 or not np.isfinite(values.max(initial=-np.inf)):
+        raise ArgumentError("log_density", "be (n, m) with a finite maximum", values.shape)
+    image = ax.imshow(
+        np.clip(values - values.max(), -depth, 0.0),
+        extent=box,
+        origin="lower",
+        cmap=DENSITY,
+        vmin=-depth,
+        vmax=0.0,
+        aspect="auto",
+        interpolation="nearest",
+        zorder=0,
+    )
+    ax.grid(False)
+    return image
+
+
+def _pixels(box: tuple[float, float, float, float], n: int) -> np.ndarray:
+    """The centres of n x n pixels, where an image shows its values: (n, n, 2), x along columns."""
+    left, right, bottom, top = box
+    steps = (np.arange(n) + 0.5) / n
+    return np.stack(np.meshgrid(left + (right - left) * steps, bottom + (top - bottom) * steps), -1)
+
+
 def density(
     ax: Axes,
     law: Any,
@@ -213,37 +260,12 @@ def density(
     n: int = 240,
     depth: float = 12.0,
 ) -> AxesImage:
-    """The exact log-density of a 2-D target as the background of a panel.
+    """The exact log-density of a 2-D target as the background of a panel (see `background`).
 
-    Parameters
-    ----------
-    law : a Target with dim 2.
-    box : (left, right, bottom, top).
-    n : points along each side.
-    depth : natural-log units below the maximum at which the colour scale ends.
-
-    Returns the image, for a colour bar: its values are log_prob, cut at maximum - depth.
+    law : a Target with dim 2; n : points along each side.
     """
-    left, right, bottom, top = box
-    if not (left < right and bottom < top):
-        raise ArgumentError("box", "be (left, right, bottom, top) with left < right", box)
-    # Values at pixel centres, since that is where an image shows them.
-    xs = left + (right - left) * (np.arange(n) + 0.5) / n
-    ys = bottom + (top - bottom) * (np.arange(n) + 0.5) / n
-    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    values = _log_prob(law, grid).reshape(n, n)
-    peak = float(np.max(values))
-    image = ax.imshow(
-        np.clip(values, peak - depth, peak),
-        extent=box,
-        origin="lower",
-        cmap=DENSITY,
-        aspect="auto",
-        interpolation="nearest",
-        zorder=0,
-    )
-    ax.grid(False)
-    return image
+    values = _log_prob(law, _pixels(box, n).reshape(-1, 2)).reshape(n, n)
+    return background(ax, values, box, depth=depth)
 
 
 def histogram_beside_density(

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .arrays import Array, finite, is_traced, like, namespace, wide
+import numpy as np
+
+from .arrays import Array, finite, is_traced, like, namespace, numpy, wide
 from .errors import ArgumentError
 
 
@@ -42,9 +44,8 @@ class Transition:
         for name in ("scale", "var"):
             array = finite(name, getattr(self, name))
             object.__setattr__(self, name, float(array) if _is_number(array) else array)
-        xp = namespace(self.var)
-        if not is_traced(self.var) and bool(xp.any(xp.asarray(self.var) < 0)):
-            raise ArgumentError("var", "be at least 0", float(xp.min(xp.asarray(self.var))))
+        if not is_traced(self.var) and bool(np.any(numpy(self.var) < 0)):
+            raise ArgumentError("var", "be at least 0", float(np.min(numpy(self.var))))
 
     @classmethod
     def identity(cls) -> Transition:
