@@ -38,11 +38,59 @@ _EXPORTS: dict[str, str] = {  # public name -> the module that defines it
     "Oracle": "models",
     "Network": "network",
 }
-_MODULES = (
-    "gallery julia notes losses train samplers metrics plots study store testing nets fused doctor"
-).split()
+_MODULES = [
+    "doctor",
+    "fused",
+    "gallery",
+    "julia",
+    "losses",
+    "metrics",
+    "nets",
+    "notes",
+    "plots",
+    "samplers",
+    "store",
+    "study",
+    "testing",
+    "train",
+]
 
-__all__ = ["__version__", *_EXPORTS, *_MODULES]
+__all__ = [
+    "EDM",
+    "VE",
+    "VP",
+    "ArgumentError",
+    "Boxes",
+    "Chain",
+    "Cosine",
+    "Curve",
+    "GaussianMixture",
+    "Model",
+    "Network",
+    "Oracle",
+    "Process",
+    "RectifiedFlow",
+    "Rings",
+    "SubVP",
+    "Target",
+    "Transition",
+    "VEGeometric",
+    "__version__",
+    "doctor",
+    "fused",
+    "gallery",
+    "julia",
+    "losses",
+    "metrics",
+    "nets",
+    "notes",
+    "plots",
+    "samplers",
+    "store",
+    "study",
+    "testing",
+    "train",
+]
 
 if TYPE_CHECKING:
     from . import (
@@ -65,11 +113,11 @@ if TYPE_CHECKING:
     from .chain import Chain
     from .curves import Curve
     from .errors import ArgumentError
+    from .mixture import GaussianMixture
     from .models import Model, Oracle
     from .network import Network
     from .process import EDM, VE, VP, Cosine, Process, RectifiedFlow, SubVP, VEGeometric
     from .rings import Rings
-    from .mixture import GaussianMixture
     from .targets import Target
     from .transition import Transition
 

@@ -41,7 +41,7 @@ def is_torch(array: object) -> bool:
 
 
 def is_traced(array: object) -> bool:
-    """Whether the values cannot be looked at: inside `torch.func.vmap` and the like, or `jax.jit`."""
+    """Whether the values cannot be looked at: inside `torch.func.vmap`, `jax.jit` and the like."""
     if is_torch(array):
         functorch = sys.modules["torch"]._C._functorch
         return bool(functorch.is_functorch_wrapped_tensor(array))
@@ -57,11 +57,11 @@ def wide(array: Array) -> Array:
     return xp.astype(array, xp.float64, copy=False)
 
 
-def like(value: object, x: Array) -> Array:
+def like(value: Any, x: Array) -> Array:
     """`value` as a float64 array in the namespace and on the device of x."""
     xp = namespace(x)
     if is_torch(value) and not is_torch(x):
-        value = value.detach().cpu().numpy()  # type: ignore[attr-defined]
+        value = value.detach().cpu().numpy()
     if is_torch(x):
         # Not through `asarray` where it is a tensor: that would cut its graph of derivatives.
         tensor = value if is_torch(value) else xp.asarray(value, dtype=xp.float64)
@@ -181,7 +181,7 @@ class Draws:
 # ---------------------------------------------------------------- checks at the door
 
 
-def finite(argument: str, value: object, shape: tuple[int | None, ...] | None = None) -> Array:
+def finite(argument: str, value: Any, shape: tuple[int | None, ...] | None = None) -> Array:
     """`value` as a float64 array in its own namespace: finite, and of the given shape.
 
     None in `shape` allows any length. Raises ArgumentError naming the argument.
@@ -192,8 +192,8 @@ def finite(argument: str, value: object, shape: tuple[int | None, ...] | None = 
         except (TypeError, ValueError):
             raise ArgumentError(argument, "be an array of numbers", value) from None
     xp = namespace(value)
-    if not xp.isdtype(value.dtype, "numeric") or xp.isdtype(value.dtype, "complex floating"):  # type: ignore[attr-defined]
-        raise ArgumentError(argument, "be an array of real numbers", str(value.dtype))  # type: ignore[attr-defined]
+    if not xp.isdtype(value.dtype, "numeric") or xp.isdtype(value.dtype, "complex floating"):
+        raise ArgumentError(argument, "be an array of real numbers", str(value.dtype))
     array = wide(value)
     if shape is not None and (
         array.ndim != len(shape)
@@ -215,7 +215,7 @@ def _all_finite(x: Array) -> bool:
     return bool(xp.all(xp.isfinite(x)))
 
 
-def points(x: object, dim: int) -> Array:
+def points(x: Any, dim: int) -> Array:
     """The points x (*b, D) as given, checked: floating, of the right dimension, finite.
 
     A list of numbers becomes a NumPy array in float64.
@@ -223,10 +223,10 @@ def points(x: object, dim: int) -> Array:
     if not array_api_compat.is_array_api_obj(x):
         x = finite("x", x)
     xp = namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):  # type: ignore[attr-defined]
-        raise ArgumentError("x", "be a floating-point array", str(x.dtype))  # type: ignore[attr-defined]
-    if x.ndim < 1 or x.shape[-1] != dim:  # type: ignore[attr-defined]
-        raise ArgumentError("x", f"have shape (..., {dim})", f"shape {tuple(x.shape)}")  # type: ignore[attr-defined]
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise ArgumentError("x", "be a floating-point array", str(x.dtype))
+    if x.ndim < 1 or x.shape[-1] != dim:
+        raise ArgumentError("x", f"have shape (..., {dim})", f"shape {tuple(x.shape)}")
     if not is_traced(x) and not _all_finite(x):
         rows = ~np.isfinite(numpy(x)).all(axis=-1)
         raise ArgumentError("x", "be finite", f"{int(rows.sum())} rows with NaN or infinity")

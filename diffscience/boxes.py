@@ -17,7 +17,18 @@ import math
 
 import numpy as np
 
-from .arrays import Array, Draws, finite, like, log_ndtr, logsumexp, mills, namespace, numpy, softmax
+from .arrays import (
+    Array,
+    Draws,
+    finite,
+    like,
+    log_ndtr,
+    logsumexp,
+    mills,
+    namespace,
+    numpy,
+    softmax,
+)
 from .errors import ArgumentError
 from .quadrature import edges, panels
 from .targets import LOG_2PI, Target, log_weights, over
@@ -67,7 +78,9 @@ class Boxes(Target):
         """From the distinct intervals (n, J, D) to the boxes (n, K, D)."""
         xp = namespace(values)
         index = [like(i, values) for i in self._index.T]
-        columns = [xp.take(values[..., d], xp.astype(i, xp.int64), axis=1) for d, i in enumerate(index)]
+        columns = [
+            xp.take(values[..., d], xp.astype(i, xp.int64), axis=1) for d, i in enumerate(index)
+        ]
         return xp.stack(columns, axis=-1)
 
     def _place(self, x: Array, S: Array, V: Array) -> _Place:
@@ -163,7 +176,7 @@ class Boxes(Target):
         safe = xp.where(sigma > 0, sigma, xp.ones_like(sigma))
         # All of the box below x - 9.5 sigma counts in full; a window around the edge is integrated.
         low = xp.minimum(xp.maximum(A, x - 9.5 * sigma), B)
-        u = xp.where(A > x, (A - x) / safe, xp.zeros_like(A - x))
+        u = xp.where(x < A, (A - x) / safe, xp.zeros_like(A - x))
         high = xp.minimum(B, xp.maximum(A, x) + sigma * 90 / (u + xp.sqrt(u * u + 90)))
         span = xp.maximum(high - low, 0 * low)
         y = low[..., None] + span[..., None] * like(_NODES, x)
@@ -188,9 +201,14 @@ def _distinct(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
     Boxes on a lattice share their sides; axes with fewer intervals repeat their last one.
     """
-    found = [np.unique(np.stack([a[:, d], b[:, d]], -1), axis=0, return_inverse=True) for d in range(a.shape[1])]
+    found = [
+        np.unique(np.stack([a[:, d], b[:, d]], -1), axis=0, return_inverse=True)
+        for d in range(a.shape[1])
+    ]
     most = max(len(pairs) for pairs, _ in found)
-    padded = np.stack([np.pad(p, ((0, most - len(p)), (0, 0)), mode="edge") for p, _ in found], axis=-1)
+    padded = np.stack(
+        [np.pad(p, ((0, most - len(p)), (0, 0)), mode="edge") for p, _ in found], axis=-1
+    )
     return padded[:, 0], padded[:, 1], np.stack([i.reshape(-1) for _, i in found], axis=-1)
 
 
@@ -228,7 +246,9 @@ def _density(u: Array, omega: Array) -> tuple[Array, Array]:
     slope = -xp.expm1(-w) / R
     # A box much narrower than the blur, where R is a small difference: ten nodes are exact.
     s = xp.where(short, omega, xp.zeros_like(omega))[..., None] * like(_FEW, u)
-    mass = xp.exp(-s * (xp.where(short, u, xp.zeros_like(u))[..., None] + 0.5 * s)) * like(_FEW_W, u)
+    mass = xp.exp(-s * (xp.where(short, u, xp.zeros_like(u))[..., None] + 0.5 * s)) * like(
+        _FEW_W, u
+    )
     total = xp.sum(mass, axis=-1)
     log_p = xp.where(short, -0.5 * u * u - 0.5 * LOG_2PI + xp.log(total), log_p)
     slope = xp.where(short, u + xp.sum(mass * s, axis=-1) / total, slope)

@@ -78,7 +78,9 @@ class Chain(Process):
         return cls(np.minimum(betas, beta_max))
 
     @classmethod
-    def sigmoid(cls, K: int, beta_1: float = 1e-4, beta_K: float = 0.02, reach: float = 6.0) -> Chain:
+    def sigmoid(
+        cls, K: int, beta_1: float = 1e-4, beta_K: float = 0.02, reach: float = 6.0
+    ) -> Chain:
         """beta_k = beta_1 + (beta_K - beta_1) / (1 + exp(-u_k)), u_k even in [-reach, reach]."""
         u = np.linspace(-reach, reach, _steps(K))
         return cls(beta_1 + (beta_K - beta_1) / (1 + np.exp(-u)))

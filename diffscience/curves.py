@@ -1,13 +1,13 @@
 """Curves: a law spread evenly over the parameter of a plane curve, blurred by noise.
 
-    p(x) = 1/(b - a)  integral over t in [a, b] of N(x; S gamma(t), V I) dt
+    p(x) = 1/(b - a)  integral of N(x; S gamma(t), V I) over t in [a, b]
 
-The integral is taken by Gauss-Legendre panels of 32 nodes, short enough that each node sum is
+The integral is taken by Gauss-Legendre panels of 32 nodes, so short that each sum is
 exact to about 1e-13: with phi(t) = |x - S gamma(t)|^2 / 2V and
 
     |phi''| <= omega^2 = (S^2 |gamma'|^2 + |S| |gamma''| |x - S gamma|) / V,
 
-a panel of length 8/omega over which phi changes by 60 at most is exact to 5e-14. Two ways lead there:
+a panel of length 8/omega over which phi changes by at most 60 is exact to 5e-14. Two ways:
 
 - near the curve (within about 7 sqrt V) all points share one set of nodes, and the blurred curve is
   a Gaussian mixture, compiled like any other;
@@ -84,17 +84,18 @@ class Curve(Target):
 
     def _shared(self, S: float, V: float) -> GaussianMixture | None:
         """The blurred curve as a mixture of points, or None where that takes too many."""
-        nodes = _shared_nodes(self, abs(S), _coarser(V)) if V > 0 else None
-        return None if nodes is None else nodes
+        return _shared_nodes(self, abs(S), _coarser(V)) if V > 0 else None
 
-    def _omega(self, a: np.ndarray, b: np.ndarray, far: np.ndarray, S: Array, V: Array) -> np.ndarray:
+    def _omega(
+        self, a: np.ndarray, b: np.ndarray, far: np.ndarray, S: Array, V: Array
+    ) -> np.ndarray:
         """The bound omega on intervals [a, b] for points at most `far` from the scaled curve."""
         speed = np.maximum(self._speed(a), self._speed(b))
         bend = np.maximum(self._bend(a), self._bend(b))
         return np.sqrt((S * S * speed * speed + np.abs(S) * bend * far) / V)
 
     def _plan(self, x: np.ndarray, S: np.ndarray, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes t and weights, both (n, M), fit for each row's own integrand; padded with weight 0."""
+        """Nodes t and weights, both (n, M), fit for each row's integrand; padded with weight 0."""
         n = len(x)
         far = np.hypot(*x.T) + np.abs(S) * self._radius
 
@@ -133,9 +134,12 @@ class Curve(Target):
         """A method of `Target` on rows with nodes of their own, chunk by chunk."""
         xp, n = namespace(x), x.shape[0]
         if is_traced(x):
-            raise ArgumentError("x", "be concrete near a curve of this blur, not traced", "a tracer")
+            raise ArgumentError(
+                "x", "be concrete near a curve of this blur, not traced", "a tracer"
+            )
         s, v = (np.broadcast_to(numpy(a).reshape(-1), (n,)) for a in (like(S, x), like(V, x)))
-        found, start, size = [], 0, 512
+        found: list[Array] = []
+        start, size = 0, 512
         while start < n or not found:
             rows = slice(start, start + size)
             t, w = self._plan(numpy(wide(x[rows])), s[rows], v[rows])
@@ -202,7 +206,7 @@ class Curve(Target):
             x, w = self._along(np.linspace(0, 1, 33))
             return S * x, w
         sigma, reach = math.sqrt(V), abs(S) * self._radius
-        side = int(math.ceil(2 * (reach + 8.7 * sigma) / (0.3 * sigma)))
+        side = math.ceil(2 * (reach + 8.7 * sigma) / (0.3 * sigma))
         if side <= 1500:
             axis = 0.3 * sigma * (np.arange(side + 1) - side / 2)
             x = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
@@ -268,6 +272,8 @@ def _shared_nodes(curve: Curve, S: float, V: float) -> GaussianMixture | None:
         t = np.linspace(a, b, 513)
         rate = curve._omega(t[:-1], t[1:], far, S, V) / _PANEL
         load = np.concatenate([[0.0], np.cumsum(rate * np.diff(t))])
+        if load[-1] == 0:  # S = 0: nothing varies along the curve
+            load = t - a
         panels = max(1, math.ceil(load[-1]))
         if panels * len(_NODES) > _SHARED:
             return None
@@ -286,10 +292,12 @@ def _replaced(value: Array, index: Array, rows: Array) -> Array:
     xp = namespace(value)
     source = np.arange(value.shape[0])
     source[numpy(index)] = value.shape[0] + np.arange(len(numpy(index)))
-    return xp.take(xp.concat([value, xp.astype(rows, value.dtype)], axis=0), like_index(source, value), axis=0)
+    return xp.take(
+        xp.concat([value, xp.astype(rows, value.dtype)], axis=0), _like_index(source, value), axis=0
+    )
 
 
-def like_index(index: np.ndarray, x: Array) -> Array:
+def _like_index(index: np.ndarray, x: Array) -> Array:
     """Integer indices in the namespace and on the device of x."""
     moved = namespace(x).asarray(index)
     return moved.to(x.device) if hasattr(x, "requires_grad") else moved

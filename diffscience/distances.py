@@ -292,9 +292,7 @@ def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return squared
 
 
-def pair_sums(
-    x: np.ndarray, y: np.ndarray, kernel: Kernel
-) -> tuple[np.ndarray, np.ndarray, float]:
+def pair_sums(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, float]:
     """Sums of k(x_i, y_j) over j (n,) and over i (m,), and of its square over all pairs."""
     if kernel is minus_distance and x.shape[1] == 1:
         u, v = x[:, 0] - x.mean(), y[:, 0] - x.mean()

@@ -16,8 +16,8 @@ from .arrays import Array, finite, like, namespace
 from .boxes import Boxes
 from .curves import Curve
 from .errors import ArgumentError
-from .rings import Rings
 from .mixture import GaussianMixture
+from .rings import Rings
 from .transition import Transition
 
 
@@ -70,7 +70,7 @@ def swiss_roll(noise: float = 0.05, scale: float = 0.1) -> Curve:
 
 
 def two_moons(noise: float = 0.1) -> Curve:
-    """Halves (cos t, sin t) and (1 - cos t, 1/2 - sin t), t uniform on [0, pi], plus noise N(0, I)."""
+    """Halves (cos t, sin t) and (1 - cos t, 1/2 - sin t), t uniform on [0, pi], + noise N(0, I)."""
     return _MOONS.diffuse(_blur(1.0, noise))
 
 
@@ -90,7 +90,9 @@ def rings(
 
 def checkerboard() -> Boxes:
     """Uniform on the 8 squares of side 2 in [-4, 4]^2 with i + j even, counted from (-4, -4)."""
-    lows = np.array([[2.0 * i - 4, 2.0 * j - 4] for i in range(4) for j in range(4) if (i + j) % 2 == 0])
+    lows = np.array(
+        [[2.0 * i - 4, 2.0 * j - 4] for i in range(4) for j in range(4) if (i + j) % 2 == 0]
+    )
     return Boxes(lows, lows + 2)
 
 

@@ -163,7 +163,9 @@ def bound(
     rows[:, -1] = _prior(chain, np.sum(numpy(wide(x0)) ** 2, axis=-1), dim)
     totals, root = rows.sum(axis=1), math.sqrt(n)
     errors = rows.std(axis=0, ddof=1) / root
-    return Bound(rows.mean(axis=0), errors, float(totals.mean()), float(totals.std(ddof=1)) / root, dim)
+    return Bound(
+        rows.mean(axis=0), errors, float(totals.mean()), float(totals.std(ddof=1)) / root, dim
+    )
 
 
 def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:

@@ -2,7 +2,7 @@
 
     sum_k w_k N(mu_k, C_k) after the noise (S, V) is sum_k w_k N(S mu_k, S^2 C_k + V I)
 
-Each covariance is taken apart once, C = Q diag(lambda) Q^T, so that every noise level is a change of
+Each covariance is taken apart once, C = Q diag(lambda) Q^T, so that a noise level is a change of
 eigenvalues, S^2 lambda + V, and widths from 1e-6 to 1e5 live side by side. Differences are taken
 directly (not as expanded squares) and everything is summed in the log domain.
 """
@@ -116,7 +116,7 @@ class GaussianMixture(Target):
 
     def _columns(self, x: Array) -> tuple[Array, Array]:
         S, V = self._noise_like(x)
-        return tuple(a[..., None] if a.ndim else a for a in (S, V))  # type: ignore[return-value]
+        return (S[..., None], V[..., None]) if S.ndim or V.ndim else (S, V)
 
     def _base_covs(self, S: Array, V: Array) -> Array:
         return self._matrix(over(S) ** 2 * self._lam + over(V))
@@ -137,8 +137,9 @@ class GaussianMixture(Target):
         """
         x = points(x, self.dim)
         if x.ndim != 1:
-            raise ArgumentError("x", f"be one point of shape ({self.dim},)", f"shape {tuple(x.shape)}")
-        xp = namespace(x)
+            raise ArgumentError(
+                "x", f"be one point of shape ({self.dim},)", f"shape {tuple(x.shape)}"
+            )
         diffused = self.diffuse(transition)
         s0, v0 = self._single_noise()
         s, v = transition.scale, transition.var
@@ -179,7 +180,11 @@ class GaussianMixture(Target):
         xp = namespace(x)
         off, var = self._split(x, S, V)
         log_w = log_weights(like(self._w, x))
-        return log_w - 0.5 * xp.sum(off * (off / var) + xp.log(var), axis=-1) - 0.5 * self.dim * LOG_2PI
+        return (
+            log_w
+            - 0.5 * xp.sum(off * (off / var) + xp.log(var), axis=-1)
+            - 0.5 * self.dim * LOG_2PI
+        )
 
     def _grads(self, x: Array, S: Array, V: Array) -> Array:
         off, var = self._split(x, S, V)
@@ -207,7 +212,11 @@ class GaussianMixture(Target):
         return _fused(x, log_weight, means, whitening, gain, np.zeros_like(means))
 
     def _rows_log_prob(self, x: Array, S: Array, V: Array) -> Array:
-        return self._rows_both(x, S, V)[0] if self._fusible(x, S, V) else super()._rows_log_prob(x, S, V)
+        return (
+            self._rows_both(x, S, V)[0]
+            if self._fusible(x, S, V)
+            else super()._rows_log_prob(x, S, V)
+        )
 
     def _rows_mean(self, x: Array, S: Array, V: Array) -> Array:
         if not self._fusible(x, S, V):
@@ -314,7 +323,9 @@ class GaussianMixture(Target):
         off = -off if upper else off
         blurred = var > 0
         safe = xp.where(blurred, var, xp.ones_like(var))
-        step = xp.where(off > 0 if upper else off >= 0, xp.zeros_like(off), xp.full_like(off, -math.inf))
+        step = xp.where(
+            off > 0 if upper else off >= 0, xp.zeros_like(off), xp.full_like(off, -math.inf)
+        )
         log_cdf = xp.where(blurred, log_ndtr(off / xp.sqrt(safe)), step)
         return log_weights(like(self._w, x)) + log_cdf
 

@@ -108,7 +108,9 @@ class Oracle(Model):
     def velocity(self, x: Array, t: Array) -> Array:
         """alpha' x0 - (sigma^2)'/2 score, (*b, D); needs no division and is accurate to t = 0."""
         score, x0 = self.score(x, t), self.x0(x, t)
-        dalpha, dvar = (_column(_exact(d, t), score) for d in (self.process.dalpha, self.process.dvar))
+        dalpha, dvar = (
+            _column(_exact(d, t), score) for d in (self.process.dalpha, self.process.dvar)
+        )
         value = dalpha * wide(x0) - 0.5 * dvar * wide(score)
         return namespace(score).astype(value, score.dtype, copy=False)
 
@@ -154,5 +156,3 @@ def coefficients(process: Process, x: Array, t: Array) -> tuple[Array, Array]:
     """alpha and var at t as columns beside x, in float64."""
     step: Transition = process.at(t)
     return _column(step.scale, x), _column(step.var, x)
-
-

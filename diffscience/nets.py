@@ -20,7 +20,10 @@ def dense(fan_in: int, fan_out: int, gain: float, generator: torch.Generator) ->
     """A dense layer with weights U(+-sqrt(gain/fan_in)) and biases U(+-1/sqrt(fan_in))."""
     layer = torch.nn.utils.skip_init(torch.nn.Linear, fan_in, fan_out)
     with torch.no_grad():
-        for parameter, bound in ((layer.weight, (gain / fan_in) ** 0.5), (layer.bias, fan_in**-0.5)):
+        for parameter, bound in (
+            (layer.weight, (gain / fan_in) ** 0.5),
+            (layer.bias, fan_in**-0.5),
+        ):
             draw = torch.rand(parameter.shape, generator=generator)
             parameter.copy_(bound * (2 * draw - 1))
     return layer
@@ -41,6 +44,8 @@ class MLP(torch.nn.Module):
     torch.Size([5, 2])
     """
 
+    frequencies: torch.Tensor
+
     def __init__(
         self,
         dim: int,
@@ -52,7 +57,9 @@ class MLP(torch.nn.Module):
         if dim < 1 or not widths or any(w < 1 for w in widths):
             raise ArgumentError("widths", "be positive whole numbers, at least one", tuple(widths))
         generator = torch.Generator().manual_seed(seed)
-        self.register_buffer("frequencies", torch.as_tensor(tuple(frequencies), dtype=torch.float32))
+        self.register_buffer(
+            "frequencies", torch.as_tensor(tuple(frequencies), dtype=torch.float32)
+        )
         sizes = [dim + 1 + 2 * len(frequencies), *widths]
         self.hidden = torch.nn.ModuleList(
             dense(a, b, 6.0, generator) for a, b in zip(sizes[:-1], sizes[1:])

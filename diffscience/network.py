@@ -5,7 +5,8 @@ With a = alpha, s^2 = var at t, and x = a x0 + s eps, each prediction fixes the 
     eps       x0 = (x - s eps)/a
     x0        eps = (x - a x0)/s
     score     eps = -s score,  x0 = (x + s^2 score)/a
-    v         v = a eps - s x0:          x0 = (a x - s v)/(a^2 + s^2),  eps = (s x + a v)/(a^2 + s^2)
+    v         v = a eps - s x0:
+              x0 = (a x - s v)/(a^2 + s^2),  eps = (s x + a v)/(a^2 + s^2)
     velocity  u = a' x0 + (s^2)'/(2s) eps:
               x0 = (x (s^2)'/2 - s^2 u)/q,  eps = s (a u - a' x)/q,  q = a (s^2)'/2 - s^2 a'
 
@@ -155,16 +156,22 @@ class Network(Model):
         """
         weight = next(self.net.parameters(), None)
         home = x if weight is None else weight
-        times = torch.as_tensor(t, dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device)
+        times = torch.as_tensor(
+            t, dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device
+        )
         seen = times / self.process.T if self.time is None else self.time(times)
         seen = torch.broadcast_to(seen, x.shape[:-1]).reshape(-1)
         rows = x.reshape(-1, x.shape[-1])
         y = self.net(rows.to(home), seen.to(home))
         if y.shape != rows.shape:
-            raise ArgumentError("net", f"answer with shape {tuple(rows.shape)}", f"shape {tuple(y.shape)}")
+            raise ArgumentError(
+                "net", f"answer with shape {tuple(rows.shape)}", f"shape {tuple(y.shape)}"
+            )
         return y.to(x).reshape(x.shape)
 
-    def _answer(self, formula: Callable[[Array, Array, Coefficients], Array], x: Array, t: Array) -> Array:
+    def _answer(
+        self, formula: Callable[[Array, Array, Coefficients], Array], x: Array, t: Array
+    ) -> Array:
         if not is_torch(x):
             with torch.no_grad():
                 tensor = torch.as_tensor(np.asarray(x, dtype=getattr(x, "dtype", np.float64)))
@@ -198,10 +205,10 @@ class Network(Model):
         own, wanted = PREDICTIONS[self.predicts], PREDICTIONS[name]
         if self.predicts == name:
             return self._answer(lambda y, x, c: y, x, t)
-        return self._answer(lambda y, x, c: wanted.target(own.x0(y, x, c), own.eps(y, x, c), c), x, t)
+        return self._answer(
+            lambda y, x, c: wanted.target(own.x0(y, x, c), own.eps(y, x, c), c), x, t
+        )
 
     def state(self) -> dict[str, Any]:
         """The weights by name, as NumPy arrays."""
         return {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
-
-

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import array_api_compat
 import numpy as np
@@ -149,7 +148,9 @@ class Process:
         times = finite(name, t)
         xp = namespace(times)
         if not is_traced(times) and bool(xp.any((times < 0) | (times > self.T))):
-            raise ArgumentError(name, f"lie in [0, {self.T:g}], the times of {self!r}", _shown(times))
+            raise ArgumentError(
+                name, f"lie in [0, {self.T:g}], the times of {self!r}", _shown(times)
+            )
         return times
 
 
@@ -265,7 +266,9 @@ class Cosine(Process):
         return self._gap(0.0 * t, t)
 
     def _dalpha(self, t: Array) -> Array:
-        return -self._speed * namespace(t).cos(self._speed * (1 - t)) / math.cos(self._speed * self.s)
+        return (
+            -self._speed * namespace(t).cos(self._speed * (1 - t)) / math.cos(self._speed * self.s)
+        )
 
     def _dvar(self, t: Array) -> Array:
         return -2 * self._alpha(t) * self._dalpha(t)

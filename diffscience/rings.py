@@ -57,7 +57,9 @@ class Rings(Target):
         r, SR, z = self._radial(x, S, V)
         log_v = xp.log(like(V, x))
         gap = r - SR
-        return log_weights(like(self._w, x)) - gap * (gap / V) / 2 - log_v - LOG_2PI + xp.log(i0e(z))
+        return (
+            log_weights(like(self._w, x)) - gap * (gap / V) / 2 - log_v - LOG_2PI + xp.log(i0e(z))
+        )
 
     def _grads(self, x: Array, S: Array, V: Array) -> Array:
         _, SR, z = self._radial(x, S, V)
@@ -130,5 +132,3 @@ def _bessel_slope(z: Array) -> Array:
     y = 1 / xp.where(far, z, xp.full_like(z, 300.0))
     series = y * y * (1 / 2 + y * (1 / 4 + y * (3 / 8 + y * (25 / 32 + y * (65 / 32)))))
     return xp.where(far, series, direct)
-
-

@@ -269,7 +269,11 @@ def _tables(plan: Plan, arrays: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         stem = _stem(plan, part)
         text = table.to_csv(index=False, lineterminator="\n")
         yield f"{stem}.csv", text.encode()
-        yield f"{stem}.md", table.to_markdown(index=False, floatfmt=".4g").encode() + b"\n"
+        digits = table.attrs.get("digits", {})  # column -> significant digits, 4 for the others
+        formats = tuple(f".{digits.get(column, 4)}g" for column in table.columns)
+        empty = table.astype(object).where(table.notna(), None)
+        shown = empty.to_markdown(index=False, floatfmt=formats, missingval="")
+        yield f"{stem}.md", shown.encode() + b"\n"
 
 
 def _small(file: str, data: bytes, limit: int) -> tuple[str, bytes]:

@@ -17,6 +17,7 @@ generator, or a seed) and nowhere else.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from .models import Model
 from .process import Process
 
 States = Iterator[tuple[float, Array]]
+Times = Sequence[float] | np.ndarray
 
 
 def strided(chain: Chain, steps: int) -> np.ndarray:
@@ -39,7 +41,11 @@ def strided(chain: Chain, steps: int) -> np.ndarray:
     >>> strided(Chain.linear(10), 5)
     array([10.,  8.,  6.,  4.,  2.,  0.])
     """
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or not 1 <= steps <= chain.K:
+    if (
+        isinstance(steps, bool)
+        or not isinstance(steps, (int, np.integer))
+        or not 1 <= steps <= chain.K
+    ):
         raise ArgumentError("steps", f"be a whole number from 1 to {chain.K}", steps)
     return np.round(np.linspace(chain.K, 0, int(steps) + 1))
 
@@ -49,7 +55,7 @@ def prior(process: Process, n: int, dim: int, generator: Any) -> Array:
     return math.sqrt(process.var(process.T)) * Draws(generator).normal(n, dim)
 
 
-def forward(process: Process, x0: Array, times: Sequence[float], generator: Any) -> States:
+def forward(process: Process, x0: Array, times: Times, generator: Any) -> States:
     """The noising path itself: x at increasing times from 0, each step through `between`."""
     grid = _grid(process, times, decreasing=False)
     draws = Draws(generator)
@@ -63,7 +69,7 @@ def forward(process: Process, x0: Array, times: Sequence[float], generator: Any)
 def ancestral(
     model: Model,
     x: Array,
-    times: Sequence[float],
+    times: Times,
     generator: Any,
     *,
     mix: float = 0.0,
@@ -103,7 +109,7 @@ def ancestral(
 def ddim(
     model: Model,
     x: Array,
-    times: Sequence[float],
+    times: Times,
     generator: Any = None,
     *,
     eta: float = 0.0,
@@ -137,14 +143,11 @@ def ddim(
 
 
 def last(states: States) -> Array:
-    """The state at the end of a run."""
-    x = None
-    for _, x in states:
-        pass
-    return x
+    """The state at the end of a run; none of the others is kept."""
+    return deque(states, maxlen=1)[0][1]
 
 
-def _grid(process: Process, times: Sequence[float], decreasing: bool = True) -> list[float]:
+def _grid(process: Process, times: Times, decreasing: bool = True) -> list[float]:
     """The times, checked: at least two, monotone, inside the process."""
     grid = numpy(finite("times", times, (None,)))
     way = "decreasing" if decreasing else "increasing"

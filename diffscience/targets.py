@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-from . import fused
 from .arrays import (
     Array,
     Draws,
@@ -34,7 +33,6 @@ from .arrays import (
     is_torch,
     is_traced,
     like,
-    log_ndtr,
     logsumexp,
     namespace,
     numpy,
@@ -124,11 +122,11 @@ class Target:
         Raises ArgumentError for points of the wrong shape or not finite, and where the law has no
         density because neither its base nor its noise has any width.
         """
-        return self._over_rows(self._rows_log_prob, x, (), density=True)
+        return self._over_rows(self._rows_log_prob, x, ())
 
     def score(self, x: Array) -> Array:
         """The gradient of `log_prob`, (*b, D) -> (*b, D)."""
-        return self._over_rows(lambda *a: self._rows_both(*a)[1], x, (self.dim,), density=True)
+        return self._over_rows(lambda *a: self._rows_both(*a)[1], x, (self.dim,))
 
     def log_prob_and_score(self, x: Array) -> tuple[Array, Array]:
         """Both at once, for the price of one."""
@@ -139,13 +137,13 @@ class Target:
             held.append(log_prob)
             return score
 
-        score = self._over_rows(rows, x, (self.dim,), density=True)
+        score = self._over_rows(rows, x, (self.dim,))
         xp = namespace(score)
         return xp.astype(xp.reshape(held[0], score.shape[:-1]), score.dtype, copy=False), score
 
     def hessian(self, x: Array) -> Array:
         """The Hessian of `log_prob`, (*b, D) -> (*b, D, D), symmetric."""
-        return self._over_rows(self._rows_hessian, x, (self.dim, self.dim), density=True)
+        return self._over_rows(self._rows_hessian, x, (self.dim, self.dim))
 
     def denoise(self, x: Array, transition: Transition) -> Array:
         """E[X | scale X + sqrt(var) Z = x], (*b, D) -> (*b, D): the posterior mean under this law.
@@ -153,35 +151,29 @@ class Target:
         With own noise (s0, v0), further noise (s, v), and (S, V) their composition,
         E[X|x] = (v s0 E[Y|x] + s v0 x) / V.
         """
-        diffused = self.diffuse(transition)
-        parts = _Parts(self.noise, transition, x)
+        diffused, x = self.diffuse(transition), points(x, self.dim)
+        s0, v0, s, v = diffused._columns_for(x, self.noise, transition)
 
         def rows(x: Array, S: Array, V: Array) -> Array:
-            s0, v0, s, v = parts.like(x)
             mean = diffused._rows_mean(x, S, V)
             return _ratio(v * s0 * mean + s * v0 * wide(x), V, wide(x) / _nonzero(s * s0))
 
-        return diffused._over_rows(rows, x, (self.dim,), density=False, zero=parts.noisy)
+        return diffused._over_rows(rows, x, (self.dim,))
 
     def posterior_cov(self, x: Array, transition: Transition) -> Array:
         """Cov[X | scale X + sqrt(var) Z = x], (*b, D) -> (*b, D, D), positive semi-definite.
 
         (v v0 / V) I + (v s0 / V)^2 Cov[Y|x], in the notation of `denoise`.
         """
-        diffused = self.diffuse(transition)
-        parts = _Parts(self.noise, transition, x)
+        diffused, x = self.diffuse(transition), points(x, self.dim)
+        s0, v0, _, v = diffused._columns_for(x, self.noise, transition)
 
         def rows(x: Array, S: Array, V: Array) -> Array:
-            s0, v0, s, v = parts.like(x)
-            xp = namespace(x)
             cov = diffused._rows_cov(wide(x), S, V)
-            share = _ratio(v, V, 0.0 * V)
-            eye = like(np.eye(self.dim), x)
-            own = (share * v0)[..., None] if getattr(share, "ndim", 0) else share * v0
-            factor = (share * s0)[..., None] if getattr(share, "ndim", 0) else share * s0
-            return xp.zeros_like(cov) + own * eye + factor * factor * cov
+            share = over(_ratio(v, V, 0.0 * V))
+            return share * over(v0) * like(np.eye(self.dim), x) + (share * over(s0)) ** 2 * cov
 
-        return diffused._over_rows(rows, x, (self.dim, self.dim), density=False, zero=parts.noisy)
+        return diffused._over_rows(rows, x, (self.dim, self.dim))
 
     # ---- the law as a whole
 
@@ -245,14 +237,13 @@ class Target:
         work: Callable[[Array, Array, Array], Array],
         x: Array,
         tail: tuple[int, ...],
-        density: bool,
-        zero: bool = True,
+        density: bool = True,
     ) -> Array:
         """work(x, S, V) on rows (n, D), folded back to (*b, *tail) in the dtype of x."""
         x = points(x, self.dim)
         xp = namespace(x)
         S, V = self._noise_like(x)
-        if density or zero:
+        if density:
             self._require_density(V)
         if S.ndim or V.ndim:
             batch = np.broadcast_shapes(tuple(x.shape[:-1]), tuple(S.shape), tuple(V.shape))
@@ -263,6 +254,15 @@ class Target:
             S, V = (a if is_torch(a) and a.requires_grad else float(a) for a in (S, V))
         rows = work(xp.reshape(x, (-1, self.dim)), S, V)
         return xp.astype(xp.reshape(rows, (*batch, *tail)), x.dtype, copy=False)
+
+    def _columns_for(self, x: Array, own: Transition, further: Transition) -> list[Array]:
+        """Scales and variances of two noises as (n, 1) columns beside the rows of x, or numbers."""
+        values = [own.scale, own.var, further.scale, further.var]
+        if not self.noise.shape:
+            return values
+        xp = namespace(x)
+        batch = np.broadcast_shapes(tuple(x.shape[:-1]), self.noise.shape)
+        return [xp.reshape(xp.broadcast_to(like(v, x), batch), (-1, 1)) for v in values]
 
     def _chunks(
         self, work: Callable[[Array, Array, Array], Array], x: Array, S: Array, V: Array, width: int
@@ -318,10 +318,10 @@ class Target:
         """log P(X <= x), or of > x, for x (*b, 1)."""
 
         def rows(x: Array, S: Array, V: Array) -> Array:
-            flat = (lambda a: a[:, 0] if getattr(a, "ndim", 0) else a)
-            return logsumexp(self._log_cdfs(wide(x)[:, 0], flat(S), flat(V), upper))
+            S, V = (a[:, 0] if getattr(a, "ndim", 0) else a for a in (S, V))
+            return logsumexp(self._log_cdfs(wide(x)[:, 0], S, V, upper))
 
-        return self._over_rows(rows, x, (), density=False, zero=False)
+        return self._over_rows(rows, x, (), density=False)
 
     def _invert(self, level: Array, upper: Array) -> Array:
         """The x (*b, 1) with log cdf(x) = level, or log sf(x) = level where `upper`.
@@ -351,7 +351,9 @@ class Target:
             low, high = xp.where(off < 0, x, low), xp.where(off < 0, high, x)
             x, before = low + 0.5 * (high - low), x
             if smooth:
-                slope = xp.exp(self.log_prob(before[..., None]) - xp.where(upper, level - off, level + off))
+                slope = xp.exp(
+                    self.log_prob(before[..., None]) - xp.where(upper, level - off, level + off)
+                )
                 good = (slope > 0) & (slope < math.inf)
                 newton = before - xp.where(good, off, 0 * off) / xp.where(good, slope, 1 + 0 * off)
                 x = xp.where(good & (newton > low) & (newton < high), newton, x)
@@ -377,41 +379,17 @@ class Target:
     def _require_density(self, V: Array) -> None:
         if not self._zero_width() or is_traced(V):
             return
-        xp = namespace(V)
-        if bool(xp.any(xp.asarray(V) <= 0)):
+        if bool(np.any(numpy(V) <= 0)):
             raise ArgumentError(
                 "noise variance", "be positive for a law without width to have a density", 0.0
             )
 
     def __repr__(self) -> str:
         S, V = self.noise.scale, self.noise.var
-        noise = f"scale={S:.4g}, var={V:.4g}" if not self.noise.shape else f"batch {self.noise.shape}"
+        noise = (
+            f"scale={S:.4g}, var={V:.4g}" if not self.noise.shape else f"batch {self.noise.shape}"
+        )
         return f"{type(self).__name__}(D={self.dim}, components={self._count}, {noise})"
-
-
-class _Parts:
-    """Own and further noise of a target as (n, 1) columns or numbers, beside the rows."""
-
-    def __init__(self, own: Transition, further: Transition, x: Array) -> None:
-        self.values = (own.scale, own.var, further.scale, further.var)
-        x = points(x, x.shape[-1]) if hasattr(x, "shape") else x
-        shapes = [tuple(getattr(v, "shape", ())) for v in self.values]
-        rows = tuple(x.shape[:-1]) if hasattr(x, "shape") else ()
-        self.batch = np.broadcast_shapes(rows, *shapes) if any(shapes) else ()
-        # A point cloud may be asked for its posterior only where there is noise to undo.
-        self.noisy = True
-
-    def like(self, x: Array) -> list[Array]:
-        if not self.batch:
-            return list(self.values)
-        xp = namespace(x)
-        columns = []
-        for value in self.values:
-            array = like(value, x)
-            if array.ndim:
-                array = xp.reshape(xp.broadcast_to(array, self.batch), (-1, 1))
-            columns.append(array)
-        return columns
 
 
 def _average(r: Array, values: Array) -> Array:
@@ -451,4 +429,6 @@ def log_weights(w: Array) -> Array:
     """log w, with -1e300 for a weight of 0, so that nothing turns NaN."""
     xp = namespace(w)
     positive = w > 0
-    return xp.where(positive, xp.log(xp.where(positive, w, xp.ones_like(w))), xp.full_like(w, -1e300))
+    return xp.where(
+        positive, xp.log(xp.where(positive, w, xp.ones_like(w))), xp.full_like(w, -1e300)
+    )

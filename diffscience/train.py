@@ -99,9 +99,15 @@ def train(
     generator = torch.Generator(home.device).manual_seed(seed)
     draw_times = times or uniform_times(network.process)
     adam = torch.optim.Adam(network.net.parameters(), lr=rate)
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=rate if final_rate is None else final_rate)
-    average = None if ema is None else torch.optim.swa_utils.AveragedModel(
-        network.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(
+        adam, steps, eta_min=rate if final_rate is None else final_rate
+    )
+    average = (
+        None
+        if ema is None
+        else torch.optim.swa_utils.AveragedModel(
+            network.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema)
+        )
     )
     history, wanted = History(np.full(steps, np.nan)), set(snapshots)
     done = 0

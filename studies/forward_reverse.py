@@ -13,7 +13,8 @@ The gap is the sharpest of them: a cloud that is too thin across the curve has a
 is left of a perfect sampler has three causes, each given as a number: the start N(0, var(K) I) is
 not p_K (KL divergence, table "exact"); the last step adds no noise and so leaves out E tr Cov[X_0 |
 X_1] of the variance (same table); K is finite (table "steps", which runs shorter chains: betas of
-Ho et al. times 1000/K, and the chain of this study, whose steps are even in the log-SNR).
+Ho et al. times 1000/K, whose var(1) is large beside the width of these curves, and the chain of
+this study, whose steps are even in the log-SNR).
 
 The chain is the variance-preserving process of Song et al. 2021 looked at on a grid of times that
 is even in log-SNR.  The pictures are those of figures 8, 9 and 15 of the survey of diffusion models
@@ -22,7 +23,7 @@ that the project started from, with the exact log-density as their background.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ class Config:
     particles : points of each path.
     steps : K of the chain.
     log_snr : log-SNR of X_1 and of X_K.
-    shown : decreasing log-SNRs of the panels between data and noise.
+    shown : decreasing log-SNRs of the panels between data and noise; the first is in the main
+        figure.
     film : (first log-SNR, last log-SNR) of the animation, beside data and noise themselves.
     frames : frames in each direction.
     half, pixels : half the side of the window, and pixels along a side.
@@ -66,7 +68,7 @@ class Config:
 
     targets: tuple[str, ...] = ("swiss_roll", "s_curve")
     particles: int = 4000
-    steps: int = 800
+    steps: int = 600
     log_snr: tuple[float, float] = (12.0, -9.0)
     shown: tuple[float, ...] = (4.0, 2.0, 0.0)
     film: tuple[float, float] = (6.0, -4.0)
@@ -96,6 +98,13 @@ def even_chain(steps: int, first: float, last: float) -> Chain:
     return Chain.of(VP(), np.concatenate([[0.0], levels]))
 
 
+def chain_of(config: Config, schedule: str, steps: int) -> Chain:
+    """The chain of K = `steps` of one of `SCHEDULES`."""
+    if schedule == "linear betas":
+        return Chain.linear(steps, 0.1 / steps, 20.0 / steps)
+    return even_chain(steps, *config.log_snr)
+
+
 def times_of(config: Config, chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     """(the k that are kept, in increasing order; the places among them of those in the panels)."""
     shown = [0.0, *chain.time_of_log_snr(np.array(config.shown)), chain.T]
@@ -118,12 +127,13 @@ def travel(
 ) -> dict[str, np.ndarray]:
     """The states (T, n, 2) of a path at the k in `kept`, in the order of increasing k."""
     chain = oracle.process
+    states: Any
     if direction == "forward":
         x = oracle.law.sample(particles, generator)
-        states = samplers.forward(chain, x, np.arange(chain.T + 1), generator)
+        states = samplers.forward(chain, x, range(round(chain.T) + 1), generator)
     else:
         x = samplers.prior(chain, particles, 2, generator)
-        down = np.arange(chain.T, -1, -1)
+        down = range(round(chain.T), -1, -1)
         if direction == "ancestral":
             states = samplers.ancestral(oracle, x, down, generator)
         else:
@@ -201,8 +211,8 @@ def measured(
 ) -> dict[str, np.ndarray]:
     """`measure` at each k in `at`, with the exact entropies and variances `known`."""
     rows = [
-        measure(config, oracle.at(k), x, *facts, generator)
-        for k, x, facts in zip(at, states, known, strict=True)
+        measure(config, oracle.at(k), x, entropy, variance, generator)
+        for k, x, (entropy, variance) in zip(at, states, known, strict=True)
     ]
     return {"estimates": np.stack(rows)}
 
@@ -210,15 +220,11 @@ def measured(
 def short(
     config: Config, law: Any, schedule: str, steps: int, known: Any, generator: Any
 ) -> dict[str, np.ndarray]:
-    """The gap at the end of an ancestral run on a shorter chain: (value, error, 0, its error)."""
-    if schedule == "linear betas":
-        chain = Chain.linear(steps, 0.1 / steps, 20.0 / steps)
-    else:
-        chain = even_chain(steps, *config.log_snr)
-    oracle = Oracle(law, chain)
+    """The gap at the end of an ancestral run on a shorter chain, an estimate, and var(1)."""
+    oracle = Oracle(law, chain_of(config, schedule, steps))
     x = travel(oracle, "ancestral", config.particles, np.array([0.0]), generator)["states"][0]
     e = gap(law, x, *known)
-    return {"gap": np.array([e.value, e.error, e.floor, e.floor_error])}
+    return {"gap": np.array([e.value, e.error, e.floor, e.floor_error, oracle.process.var(1.0)])}
 
 
 def compute(config: Config, run: Run) -> dict[str, Any]:
@@ -230,7 +236,8 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         "shown": shown,
         "film": np.searchsorted(kept, film_of(config, chain)),
         "alpha": chain.alpha(kept),
-        "var": chain.var(kept),
+        "first": chain.var(1.0),
+        "var": np.abs(chain.var(kept)),  # no minus before the 0 at k = 0
     }
     oracles = {name: Oracle(gallery.ALL[name](), chain) for name in config.targets}
     jobs = [(name, way) for name in oracles for way in ("exact", *DIRECTIONS)]
@@ -244,9 +251,11 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         n = config.particles
         states = run.cell(f"{name} {way}", travel, oracle, way, n, kept, own)["states"]
         fresh = run.generator(name, way, "metrics")
-        given = (config, oracle, states[shown], kept[shown], known, fresh)
-        estimates = run.cell(f"{name} {way} metrics", measured, *given)["estimates"]
-        arrays |= {f"{name} {way}": states.astype(np.float32), f"{name} {way} metrics": estimates}
+        key, at = f"{name} {way} metrics", kept[shown]
+        arrays[key] = run.cell(key, measured, config, oracle, states[shown], at, known, fresh)[
+            "estimates"
+        ]
+        arrays[f"{name} {way}"] = states.astype(np.float32)
     jobs_short = [(name, s, K) for name in oracles for s in SCHEDULES for K in config.fewer]
     for name, schedule, steps in run.progress(jobs_short, "shorter chains"):
         key = f"{name} {schedule} {steps}"
@@ -261,7 +270,8 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
 
 def estimate(row: np.ndarray) -> Estimate:
     """The estimate of one row (value, error, floor, error of the floor)."""
-    return Estimate(*(float(number) for number in row))
+    value, error, floor, floor_error = (float(number) for number in row)
+    return Estimate(value, error, floor, floor_error)
 
 
 def ordered(arrays: dict[str, np.ndarray], direction: str) -> Iterable[tuple[int, int]]:
@@ -276,11 +286,10 @@ def main_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, 
     for name in config.targets:
         for direction in DIRECTIONS:
             for i, place in ordered(arrays, direction):
-                var, alpha = arrays["var"][place], arrays["alpha"][place]
                 for j, metric in enumerate(METRICS):
                     e = estimate(arrays[f"{name} {direction} metrics"][i, j])
                     row = {"target": name, "direction": direction, "k": int(arrays["kept"][place])}
-                    row |= {"sigma/alpha": np.sqrt(var) / alpha, "metric": metric}
+                    row |= {"sigma/alpha": noise_ratio(arrays, place), "metric": metric}
                     row |= {"value": e.value, "error": e.error, "floor": e.floor}
                     rows.append(row | {"floor error": e.floor_error, "excess": e.excess()})
     return rows
@@ -323,9 +332,9 @@ def steps_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str,
     for name in config.targets:
         for schedule in SCHEDULES:
             for steps, row in gaps(config, arrays, name, schedule):
-                e = estimate(row)
+                e = estimate(row[:4])
                 rows.append(
-                    {"target": name, "schedule": schedule, "K": steps}
+                    {"target": name, "schedule": schedule, "K": steps, "var(1)": row[4]}
                     | {"log-density gap": e.value, "error": e.error, "excess": e.excess()}
                 )
     return rows
@@ -334,10 +343,11 @@ def steps_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str,
 def gaps(
     config: Config, arrays: dict[str, np.ndarray], name: str, schedule: str
 ) -> list[tuple[int, np.ndarray]]:
-    """(K, gap as a row of an estimate) of a schedule; the study's own run is the last even one."""
+    """(K, (estimate of the gap, var(1))) of a schedule, the study's own K last of the even ones."""
     found = [(K, arrays[f"{name} {schedule} {K}"]) for K in config.fewer]
     if schedule == SCHEDULES[0]:
-        found.append((config.steps, arrays[f"{name} ancestral metrics"][0, -1]))
+        own = arrays[f"{name} ancestral metrics"][0, -1]
+        found.append((config.steps, np.append(own, arrays["first"])))
     return found
 
 
@@ -423,7 +433,7 @@ def panels(config: Config, arrays: dict[str, np.ndarray], name: str) -> Figure:
     )
     fig.suptitle(
         f"{title(name)} with the exact score: {n} points ({drawn} drawn), K = {config.steps}\n"
-        f"largest excess over the floor at the end, in standard errors: {ends}",
+        f"at the end, largest excess over the floor in standard errors: {ends}",
         fontsize=11,
     )
     return fig
@@ -432,9 +442,8 @@ def panels(config: Config, arrays: dict[str, np.ndarray], name: str) -> Figure:
 def there_and_back(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     """Data, noise and data again in a row for each target, with arrows of the exact score."""
     shown = arrays["shown"]
-    middle = len(shown) // 2
-    stops = [("forward", i) for i in (0, middle, len(shown) - 1)]
-    stops += [("ancestral", i) for i in (middle, 0)]
+    stops = [("forward", i) for i in (0, 1, len(shown) - 1)]
+    stops += [("ancestral", i) for i in (1, 0)]
     fig, axes = plots.figure(len(config.targets), len(stops), height=4.45, share=True)
     arrows = centres(config.half, config.arrows)
     for row, name in zip(axes, config.targets, strict=True):
@@ -489,7 +498,7 @@ def against_the_floor(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     order = [i for i in range(len(labels)) if i not in last] + last
     handles, labels = [handles[i] for i in order], [labels[i] for i in order]
     fig.legend(handles, labels, loc="outside lower center", ncols=4)
-    fig.suptitle(f"Distance to the exact law of X_k ({config.particles} points)", fontsize=11)
+    fig.suptitle(f"Distance to the exact law of $X_k$ ({config.particles} points)", fontsize=11)
     return fig
 
 
@@ -534,7 +543,7 @@ def frames(config: Config, arrays: dict[str, np.ndarray], name: str) -> list[Ima
     fig = Figure(figsize=(4.2, 4.4))
     ax = fig.subplots()
     image = panel(ax, config, arrays, name, "forward", film[0])
-    points = ax.collections[0]
+    points: Any = ax.collections[0]
     points.set_sizes([4.0])
     ax.set_title(" ")
     found = []
@@ -556,15 +565,14 @@ def animate(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     ms = [90.0] * (2 * count)
     ms[0] = ms[-1] = 1500.0
     ms[count - 1] = ms[count] = 500.0
-    films: Callable[[str], bytes] = lambda name: plots.gif(frames(config, arrays, name), ms)  # noqa: E731
-    return {name: films(name) for name in config.targets}
+    return {name: plots.gif(frames(config, arrays, name), ms) for name in config.targets}
 
 
 STUDY = Study(
     Config(),
     Config(
-        particles=800, steps=150, log_snr=(11.0, -8.0), frames=8, pixels=64, repeats=6, most=400,
-        fewer=(50,),
+        particles=600, steps=100, log_snr=(11.0, -8.0), shown=(4.0, 1.0), frames=6, pixels=48,
+        repeats=6, most=300, fewer=(40,),
     ),
     compute,
     table,

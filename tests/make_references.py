@@ -36,7 +36,7 @@ def gauss(x: list[Any], mean: list[Any], cov: list[list[Any]]) -> tuple[Any, lis
     """Density and gradient of a normal law, D = 1 or 2."""
     d = [xi - mi for xi, mi in zip(x, mean)]
     if len(x) == 1:
-        p = mp.exp(-d[0] ** 2 / (2 * cov[0][0])) / mp.sqrt(2 * mp.pi * cov[0][0])
+        p = mp.exp(-(d[0] ** 2) / (2 * cov[0][0])) / mp.sqrt(2 * mp.pi * cov[0][0])
         return p, [-p * d[0] / cov[0][0]]
     (a, b), (_, c) = cov
     det = a * c - b * b
@@ -51,7 +51,10 @@ def mixture(weights: list, means: list, covs: list) -> Any:
     def law(x: list[Any], S: Any, V: Any) -> tuple[Any, list[Any]]:
         p, g = mp.mpf(0), [mp.mpf(0)] * len(x)
         for w, m, c in zip(weights, means, covs):
-            blurred = [[S * S * mp.mpf(c[i][j]) + (V if i == j else 0) for j in range(len(x))] for i in range(len(x))]
+            blurred = [
+                [S * S * mp.mpf(c[i][j]) + (V if i == j else 0) for j in range(len(x))]
+                for i in range(len(x))
+            ]
             pk, gk = gauss(x, [S * mp.mpf(mi) for mi in m], blurred)
             p += mp.mpf(w) / total * pk
             g = [gi + mp.mpf(w) / total * gki for gi, gki in zip(g, gk)]
@@ -114,7 +117,9 @@ def curve(point: Any, breaks: list[Any], noise: float, size: float = 1.0) -> Any
 
         def phi_float(t: float) -> float:
             c = point(t, math)
-            return ((float(x[0]) - float(S) * c[0]) ** 2 + (float(x[1]) - float(S) * c[1]) ** 2) / (2 * float(V))
+            return ((float(x[0]) - float(S) * c[0]) ** 2 + (float(x[1]) - float(S) * c[1]) ** 2) / (
+                2 * float(V)
+            )
 
         cuts = _cuts(phi_float, [float(b) for b in breaks])
         low = min(phi(mp.mpf(c)) for c in cuts)
@@ -128,8 +133,11 @@ def curve(point: Any, breaks: list[Any], noise: float, size: float = 1.0) -> Any
                 if min(phi(a), phi(b), phi((a + b) / 2)) - low > 110:
                     continue
                 for k in range(3):
-                    f = lambda t, k=k: mp.exp(low - phi(t)) * (1 if k == 0 else point(t)[k - 1])
-                    sums[k] += mp.quad(f, [a, b], method=method)
+
+                    def integrand(t: Any, k: int = k) -> Any:
+                        return mp.exp(low - phi(t)) * (1 if k == 0 else point(t)[k - 1])
+
+                    sums[k] += mp.quad(integrand, [a, b], method=method)
             return sums
 
         m = moments("gauss-legendre")
@@ -147,7 +155,11 @@ def curve(point: Any, breaks: list[Any], noise: float, size: float = 1.0) -> Any
 def _cuts(phi: Any, breaks: list[float]) -> list[float]:
     """Interval ends fine enough around every minimum of phi to resolve it."""
     cuts = set(breaks)
-    work = [(a + (b - a) * i / 400, a + (b - a) * (i + 1) / 400) for a, b in zip(breaks, breaks[1:]) for i in range(400)]
+    work = [
+        (a + (b - a) * i / 400, a + (b - a) * (i + 1) / 400)
+        for a, b in zip(breaks, breaks[1:])
+        for i in range(400)
+    ]
     best = min(min(phi(a), phi(b)) for a, b in work)
     depth = 0
     while work and depth < 60:
@@ -194,22 +206,37 @@ def laws() -> dict[str, tuple[Any, int, bool]]:
     """name -> (law, dimension, whether it has a density without noise)."""
     import numpy as np
 
-    # Parameters that are themselves rounded (cosines, squares) are taken as the gallery rounds them.
+    # Parameters that are rounded themselves (cosines, squares) are taken as the gallery has them.
     turn = np.arange(8) * (math.pi / 4)
     eight = (2.0 * np.stack([np.cos(turn), np.sin(turn)], axis=-1)).tolist()
     lattice = [[float(i), float(j)] for i in range(-2, 3) for j in range(-2, 3)]
     return {
-        "swiss_roll": (curve(spiral, [mp.mpf(3) / 2 * mp.pi, mp.mpf(9) / 2 * mp.pi], 0.05, 0.1), 2, True),
+        "swiss_roll": (
+            curve(spiral, [mp.mpf(3) / 2 * mp.pi, mp.mpf(9) / 2 * mp.pi], 0.05, 0.1),
+            2,
+            True,
+        ),
         "two_moons": (curve(moons, [mp.mpf(0), +mp.pi, 2 * mp.pi], 0.1), 2, True),
-        "s_curve": (curve(s_curve, [-mp.mpf(3) / 2 * mp.pi, mp.mpf(0), mp.mpf(3) / 2 * mp.pi], 0.1), 2, True),
+        "s_curve": (
+            curve(s_curve, [-mp.mpf(3) / 2 * mp.pi, mp.mpf(0), mp.mpf(3) / 2 * mp.pi], 0.1),
+            2,
+            True,
+        ),
         "rings": (rings, 2, True),
         "checkerboard": (checkerboard, 2, True),
         "julia_bimodal": (mixture([0.1, 0.9], [[-3], [3]], [[[1]], [[1]]]), 1, True),
-        "julia_trimodal": (mixture([0.4, 0.4, 0.2], [[-3, -3], [3, 3], [-1, 1]], [EYE] * 3), 2, True),
+        "julia_trimodal": (
+            mixture([0.4, 0.4, 0.2], [[-3, -3], [3, 3], [-1, 1]], [EYE] * 3),
+            2,
+            True,
+        ),
         "eight_gaussians": (mixture([1] * 8, eight, [scaled_eye(0.2**2)] * 8), 2, True),
         "grid": (mixture([1] * 25, lattice, [scaled_eye(0.1**2)] * 25), 2, True),
         "skewed_pair": (
-            mixture([0.99, 0.01], [[2, 0], [-2, 0]], [[[1, 0.95], [0.95, 1]], scaled_eye(0.0025)]), 2, True),
+            mixture([0.99, 0.01], [[2, 0], [-2, 0]], [[[1, 0.95], [0.95, 1]], scaled_eye(0.0025)]),
+            2,
+            True,
+        ),
     }
 
 
@@ -240,7 +267,15 @@ def main() -> None:
                 if name == "checkerboard" and var == 0 and x != [scale * -3.0625, scale * -2.4375]:
                     continue
                 log_p, score = law([mp.mpf(v) for v in x], mp.mpf(scale), mp.mpf(var))
-                rows.append({"target": name, "level": level, "x": x, "log_prob": mp.nstr(log_p, 30), "score": [mp.nstr(g, 30) for g in score]})
+                rows.append(
+                    {
+                        "target": name,
+                        "level": level,
+                        "x": x,
+                        "log_prob": mp.nstr(log_p, 30),
+                        "score": [mp.nstr(g, 30) for g in score],
+                    }
+                )
         print(name, len(rows), flush=True)  # noqa: T201
     out = {"levels": LEVELS, "digits": mp.mp.dps, "rows": rows}
     Path(__file__).with_name("references.json").write_text(json.dumps(out, indent=0) + "\n")

@@ -1,0 +1,105 @@
+"""The package as a whole: what importing it costs, who imports whom, and what its pages promise."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffscience as ds
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "diffscience"
+
+HEAVY = ("torch", "matplotlib", "pandas", "scipy.stats", "torchsde", "torchdiffeq", "numba", "ot")
+
+ORDER = """
+errors arrays transition process chain kernel fused targets quadrature mixture boxes rings curves
+gallery models network nets losses train samplers estimates distances divergences metrics plots
+files provenance options store study runner xoshiro julia regression notes testing doctor __main__
+""".split()
+"""Each module may import from those before it, at its top level; nothing imports a study."""
+
+
+def _loaded(code: str) -> set[str]:
+    """The heavy modules that are loaded after some lines of code in a fresh interpreter."""
+    listing = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    return set(ast.literal_eval(out.stdout))
+
+
+def test_import_is_light() -> None:
+    assert _loaded("import diffscience") == set()
+
+
+def test_oracles_need_no_torch() -> None:
+    code = """
+import numpy as np, diffscience as ds
+for make in ds.gallery.ALL.values():
+    oracle = ds.Oracle(make(), ds.VP())
+    oracle.velocity(oracle.at(0.5).sample(3, 0), 0.5)
+"""
+    assert not _loaded(code) & {"torch", "matplotlib", "pandas", "torchsde", "torchdiffeq", "ot"}
+
+
+def test_the_check_sees_a_heavy_import() -> None:
+    assert "matplotlib" in _loaded("import diffscience, matplotlib")
+
+
+@pytest.mark.parametrize("name", ds.__all__)
+def test_public_names_resolve_and_are_documented(name: str) -> None:
+    value = getattr(ds, name)
+    assert name == "__version__" or value.__doc__
+
+
+def _imports(path: Path) -> set[str]:
+    """The package's modules that a file imports at its top level, outside TYPE_CHECKING."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            module = (node.module or "").removeprefix("diffscience").lstrip(".")
+            if node.level == 1 or (node.module or "").startswith("diffscience"):
+                found |= {module} if module else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_import_directions(path: Path) -> None:
+    if path.stem == "__init__":
+        assert _imports(path) == set()
+        return
+    assert path.stem in ORDER, f"{path.stem} has no place in the order of modules"
+    later = _imports(path) - set(ORDER[: ORDER.index(path.stem)])
+    assert not later, f"{path.stem} imports {later}, which come after it"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_nothing_imports_a_study(path: Path) -> None:
+    assert not re.search(r"^\s*(from|import) (diffscience\.)?studies\b", path.read_text(), re.M)
+
+
+def _examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+
+
+def test_readme_examples_run() -> None:
+    assert _examples()
+    shared: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for example in _examples():
+            exec(compile(example, "README.md", "exec"), shared)
+
+
+def test_readme_names_every_study_and_shows_only_what_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    for study in (ROOT / "studies").glob("*.py"):
+        assert f"`{study.stem}`" in text
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target

@@ -1,0 +1,260 @@
+"""Transitions form a monoid; processes are paths in it, with derivatives that are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+import pytest
+import torch
+
+import diffscience as ds
+from diffscience import samplers, testing
+
+PROCESSES = testing.processes()
+CONTINUOUS = {name: p for name, p in PROCESSES.items() if not isinstance(p, ds.Chain)}
+CHAINS = {name: p for name, p in PROCESSES.items() if isinstance(p, ds.Chain)}
+
+processes = pytest.mark.parametrize("name", PROCESSES)
+continuous = pytest.mark.parametrize("name", CONTINUOUS)
+chains = pytest.mark.parametrize("name", CHAINS)
+
+# alpha and var at 40 digits, written from the papers' definitions and not from the package.
+EXACT: dict[str, Any] = {
+    "VP": lambda t: (mp.exp(-_B(t) / 2), 1 - mp.exp(-_B(t))),
+    "SubVP": lambda t: (mp.exp(-_B(t) / 2), (1 - mp.exp(-_B(t))) ** 2),
+    "Cosine": lambda t: (_cos(t), 1 - _cos(t) ** 2),
+    "VE": lambda t: (mp.mpf(1), (mp.mpf(25) ** (2 * t) - 1) / (2 * mp.log(25))),
+    "VEGeometric": lambda t: (mp.mpf(1), _low**2 * ((50 / _low) ** (2 * t) - 1)),
+    "EDM": lambda t: (mp.mpf(1), t * t),
+    "RectifiedFlow": lambda t: (1 - t, t * t),
+}
+_low = mp.mpf(0.01)
+
+
+def _B(t: Any) -> Any:
+    low = mp.mpf(0.1)
+    return low * t + (20 - low) * t * t / 2
+
+
+def _cos(t: Any) -> Any:
+    s = mp.mpf(0.008)
+    return mp.cos((t + s) / (1 + s) * mp.pi / 2) / mp.cos(s / (1 + s) * mp.pi / 2)
+
+
+def exact_step(name: str, s: float, t: float) -> tuple[float, float]:
+    with mp.workdps(60):
+        (a_s, v_s), (a_t, v_t) = EXACT[name](mp.mpf(s)), EXACT[name](mp.mpf(t))
+        a = a_t / a_s
+        return float(a), float(v_t - a * a * v_s)
+
+
+# ---------------------------------------------------------------- the monoid
+
+
+def test_transitions_form_a_monoid() -> None:
+    random = np.random.default_rng(0)
+    a, b, c = (ds.Transition(random.standard_normal(7), random.exponential(size=7)) for _ in range(3))
+    left, right = a.then(b).then(c), a.then(b.then(c))
+    for one, other in ((left.scale, right.scale), (left.var, right.var)):
+        np.testing.assert_allclose(one, other, rtol=1e-15)
+    e = ds.Transition.identity()
+    for same in (a.then(e), e.then(a)):
+        assert np.array_equal(same.scale, a.scale) and np.array_equal(same.var, a.var)
+    # The order matters: noise that comes first is scaled later.
+    assert ds.Transition(0.5, 1.0).then(ds.Transition(2.0, 3.0)).var == 7.0
+    assert ds.Transition(2.0, 3.0).then(ds.Transition(0.5, 1.0)).var == 1.75
+
+
+def test_applying_one_after_the_other_has_the_law_of_both() -> None:
+    """Mean and variance of 200,000 paths within 4.9 standard errors (1e-6 each), seed 1."""
+    random, n = np.random.default_rng(1), 200_000
+    first, second = ds.Transition(0.7, 0.4), ds.Transition(-1.3, 0.2)
+    x = second.apply(first.apply(np.full((n, 1), 2.0), random.standard_normal((n, 1))),
+                     random.standard_normal((n, 1)))  # fmt: skip
+    both = first.then(second)
+    assert abs(x.mean() - 2 * both.scale) < 4.9 * np.sqrt(both.var / n)
+    assert abs(x.var() / both.var - 1) < 4.9 * np.sqrt(2 / n)
+    assert abs(x.var() / (1.05 * both.var) - 1) > 4.9 * np.sqrt(2 / n)  # 5 % off
+
+
+# ---------------------------------------------------------------- values
+
+
+@continuous
+def test_alpha_and_var_at_40_digits(name: str) -> None:
+    process = PROCESSES[name]
+    for fraction in (0.0, 1e-12, 1e-5, 0.01, 0.3, 0.7, 0.999, 1.0):
+        t = fraction * process.T
+        with mp.workdps(60):
+            alpha, var = (float(v) for v in EXACT[name](mp.mpf(t)))
+        assert process.alpha(t) == pytest.approx(alpha, rel=1e-13, abs=1e-16)
+        assert process.var(t) == pytest.approx(var, rel=1e-13, abs=0.0)
+
+
+@continuous
+@pytest.mark.parametrize("step", [1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.3])
+def test_short_steps_keep_their_digits(name: str, step: float) -> None:
+    process = PROCESSES[name]
+    for start in (0.0, 1e-3, 0.1, 0.5, 0.69):
+        s = start * process.T
+        t = (start + step) * process.T
+        scale, var = exact_step(name, s, t)
+        got = process.between(s, t)
+        # The angle, exponent or difference t - s is known to a rounding of t.
+        loss = 1e-13 + 4e-16 * t / (t - s)
+        assert got.scale == pytest.approx(scale, rel=1e-13)
+        assert got.var == pytest.approx(var, rel=min(loss, 1e-12) if s == 0 else 1e-12)
+
+
+@chains
+def test_chains_at_40_digits(name: str) -> None:
+    chain = PROCESSES[name]
+    assert isinstance(chain, ds.Chain)
+    with mp.workdps(60):
+        product = mp.mpf(1)
+        bars = [product]
+        for beta in chain.betas:
+            product *= 1 - mp.mpf(float(beta))
+            bars.append(product)
+        k = np.arange(chain.K + 1)
+        alpha, var = [float(mp.sqrt(b)) for b in bars], [float(1 - b) for b in bars]
+        np.testing.assert_allclose(chain.alpha(k), alpha, rtol=1e-14)
+        np.testing.assert_allclose(chain.var(k), var, rtol=1e-14)
+        for s, t in ((0, chain.K), (3, 4), (3, 20), (chain.K - 1, chain.K)):
+            step = chain.between(s, t)
+            assert step.scale == pytest.approx(float(mp.sqrt(bars[t] / bars[s])), rel=1e-14)
+            assert step.var == pytest.approx(float(1 - bars[t] / bars[s]), rel=1e-13)
+    one = chain.between(k[:-1], k[1:])
+    np.testing.assert_allclose(one.var, chain.betas, rtol=1e-12)
+
+
+def test_a_chain_of_a_process_is_that_process() -> None:
+    t = np.linspace(0, 1, 51)
+    chain = ds.Chain.of(ds.VP(), t)
+    np.testing.assert_allclose(chain.alpha(np.arange(51)), ds.VP().alpha(t), rtol=1e-13)
+    np.testing.assert_allclose(chain.var(np.arange(51)), ds.VP().var(t), rtol=1e-13)
+    cosine = ds.Chain.cosine(1000)
+    np.testing.assert_allclose(cosine.alpha(np.arange(900)), ds.Cosine().alpha(np.arange(900) / 1000), rtol=1e-11)
+    with pytest.raises(ds.ArgumentError, match="process must preserve variance"):
+        ds.Chain.of(ds.VE(), t)
+
+
+@processes
+def test_paths_start_at_the_data_and_compose(name: str) -> None:
+    process = PROCESSES[name]
+    assert process.alpha(0.0) == 1.0 and process.var(0.0) == 0.0
+    t = testing.times(process, np.linspace(0.05, 0.95, 19))
+    i, j = np.triu_indices(len(t))
+    path = process.at(t[i]).then(process.between(t[i], t[j]))
+    np.testing.assert_allclose(path.scale, process.alpha(t[j]), rtol=1e-13)
+    np.testing.assert_allclose(path.var, process.var(t[j]), rtol=1e-13)
+    still = process.between(t, t)
+    assert np.all(still.scale == 1.0) and np.all(still.var == 0.0)
+    a, b, c = t[2], t[len(t) // 2], t[-1]
+    broken, whole = process.between(a, b).then(process.between(b, c)), process.between(a, c)
+    assert broken.scale == pytest.approx(whole.scale, rel=1e-13)
+    assert broken.var == pytest.approx(whole.var, rel=1e-13)
+
+
+# ---------------------------------------------------------------- derivatives and SDE
+
+
+@continuous
+def test_derivatives_are_automatic_ones(name: str) -> None:
+    process = PROCESSES[name]
+    t = torch.linspace(0.001, 0.999, 101, dtype=torch.float64) * process.T
+    t.requires_grad_(True)
+    for value, slope in ((process.alpha, process.dalpha), (process.var, process.dvar)):
+        answer = value(t)
+        if answer.requires_grad:
+            (wanted,) = torch.autograd.grad(answer.sum(), t)
+        else:
+            wanted = torch.zeros_like(answer)
+        torch.testing.assert_close(slope(t.detach()), wanted, rtol=1e-12, atol=1e-12)
+        assert float((1.05 * slope(t.detach()) - wanted).abs().max()) > 1e-6 or not wanted.any()
+
+
+@continuous
+def test_drift_and_diffusion_are_limits_of_steps(name: str) -> None:
+    """(between(t, t + h) - identity)/h tends to (f, g^2): Richardson's extrapolation, order 2."""
+    process = PROCESSES[name]
+    t, h = np.linspace(0.05, 0.9, 18) * process.T, 1e-4 * process.T
+
+    def quotients(h: float) -> np.ndarray:
+        step = process.between(t, t + h)
+        return np.stack([np.broadcast_to((step.scale - 1) / h, t.shape), step.var / h])
+
+    slope = (quotients(h) - 6 * quotients(h / 2) + 8 * quotients(h / 4)) / 3
+    f, g = process.drift(t), process.diffusion(t)
+    np.testing.assert_allclose(slope[0], f, rtol=1e-6, atol=1e-8 / process.T)
+    np.testing.assert_allclose(slope[1], g**2, rtol=1e-6)
+    assert np.all(np.abs(slope[1] / (1.05 * g) ** 2 - 1) > 0.05)  # the twin
+
+
+def test_diffusions_are_those_of_the_papers() -> None:
+    t = np.linspace(0, 1, 11)
+    beta = 0.1 + 19.9 * t
+    np.testing.assert_allclose(ds.VP().diffusion(t) ** 2, beta, rtol=1e-12)
+    np.testing.assert_allclose(ds.VP().drift(t), -beta / 2, rtol=1e-13)
+    np.testing.assert_allclose(ds.VE(25.0).diffusion(t), 25.0**t, rtol=1e-13)
+    np.testing.assert_allclose(ds.EDM().diffusion(t) ** 2, 2 * t, rtol=1e-13)
+    integral = 0.1 * t + 19.9 * t**2 / 2
+    np.testing.assert_allclose(ds.SubVP().diffusion(t) ** 2, beta * -np.expm1(-2 * integral), rtol=1e-12)
+
+
+@processes
+def test_log_snr_falls_and_is_inverted(name: str) -> None:
+    process = PROCESSES[name]
+    t = testing.times(process, np.linspace(0.01, 0.99, 60))
+    level = process.log_snr(t)
+    assert np.all(np.diff(level) < 0)
+    np.testing.assert_allclose(level, np.log(process.alpha(t) ** 2 / process.var(t)), rtol=1e-12, atol=1e-12)
+    if isinstance(process, ds.Chain):
+        assert np.array_equal(process.time_of_log_snr(level + 1e-9), t)
+        assert process.time_of_log_snr(1e9) == 1.0
+    else:
+        back = process.time_of_log_snr(level)
+        np.testing.assert_allclose(process.log_snr(back), level, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(back, t, rtol=1e-11)
+        small = 1e-6 * process.T
+        assert process.time_of_log_snr(process.log_snr(small)) == pytest.approx(small, rel=1e-10)
+        assert process.time_of_log_snr(1e9) == pytest.approx(0.0, abs=1e-20)
+    assert process.log_snr(0.0) == np.inf
+    assert process.time_of_log_snr(-1e9) == process.T
+
+
+@processes
+def test_kinds_of_numbers_are_kept(name: str) -> None:
+    process = PROCESSES[name]
+    t = testing.times(process)
+    answers = ["alpha", "var", "log_snr"]
+    answers += ["dalpha", "dvar", "drift", "diffusion"] if name in CONTINUOUS else []
+    for answer in answers:
+        ask = getattr(process, answer)
+        assert isinstance(ask(float(t[1])), float)
+        assert ask(t).dtype == np.float64 and ask(t).shape == t.shape
+        for dtype in (torch.float32, torch.float64):
+            got = ask(torch.as_tensor(t, dtype=dtype))
+            assert isinstance(got, torch.Tensor) and got.dtype == dtype
+        exact = ask(torch.as_tensor(t, dtype=torch.float32).double())
+        near = ask(torch.as_tensor(t, dtype=torch.float32)).double()
+        torch.testing.assert_close(near, exact, rtol=2e-7, atol=0.0)
+        grid = ask(t[:4].reshape(2, 2))
+        np.testing.assert_array_equal(grid.ravel(), ask(t[:4]))
+
+
+# ---------------------------------------------------------------- paths, sampled
+
+
+@processes
+def test_forward_paths_have_the_law_at_every_time(name: str) -> None:
+    """Paths of three steps against the exact law, KS at 1e-6 each; their twin 5 % off, seed 2."""
+    process, law = PROCESSES[name], ds.gallery.julia_bimodal()
+    random = np.random.default_rng(2)
+    grid = [0.0, *testing.times(process, (0.1, 0.4, 0.9))]
+    for t, x in samplers.forward(process, law.sample(100_000, random), grid, random):
+        testing.assert_samples_follow(x, law.diffuse(process.at(t)))
+    with pytest.raises(AssertionError, match="cdfs differ"):
+        testing.assert_samples_follow(1.05 * x, law.diffuse(process.at(grid[-1])))

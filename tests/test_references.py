@@ -1,0 +1,322 @@
+"""Values known to 40 digits, far tails, and the ends of the noise.
+
+`references.json` is made by `make_references.py`, which writes every law a second time, from its
+definition, in mpmath. Errors are relative, absolute below 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+import pytest
+import torch
+
+import diffscience as ds
+from diffscience import gallery
+
+STORED = json.loads(Path(__file__).with_name("references.json").read_text())
+KEYS = sorted({(row["target"], row["level"]) for row in STORED["rows"]})
+
+
+def error(got: Any, wanted: Any) -> float:
+    """The largest error of rows, over max(1, size of the row)."""
+    got, wanted = np.asarray(got), np.asarray(wanted)
+    size = np.maximum(1.0, np.linalg.norm(wanted, axis=-1, keepdims=True))
+    return float(np.max(np.abs(got - wanted) / size))
+
+
+def stored(target: str, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = [r for r in STORED["rows"] if (r["target"], r["level"]) == (target, level)]
+    x, log_prob, score = ([r[k] for r in rows] for k in ("x", "log_prob", "score"))
+    return np.array(x), np.array(log_prob, dtype=float), np.array(score, dtype=float)
+
+
+def diffused(target: str, level: str) -> Any:
+    return gallery.ALL[target]().diffuse(ds.Transition(*STORED["levels"][level]))
+
+
+# ---------------------------------------------------------------- 2: anchors
+
+
+def test_every_target_has_references() -> None:
+    assert {target for target, _ in KEYS} == set(gallery.ALL) - {"empirical"}
+    assert STORED["digits"] >= 40
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "float32"])
+@pytest.mark.parametrize(("target", "level"), KEYS)
+def test_references(target: str, level: str, kind: str) -> None:
+    x, log_prob, score = stored(target, level)
+    law = diffused(target, level)
+    if kind == "float32":  # exact in float32 only where the point is: what it rounds to is answered
+        x32 = x.astype(np.float32)
+        x, limits = x32.astype(np.float64), (2e-7, 2e-7)
+        got, log_prob, score = (law.log_prob(x32), law.score(x32)), law.log_prob(x), law.score(x)
+    else:
+        limits = (1e-13, 1e-12) if isinstance(law, ds.GaussianMixture) else (1e-10, 1e-10)
+        points = torch.tensor(x) if kind == "torch" else x
+        got = (law.log_prob(points), law.score(points))
+    assert error(np.asarray(got[0])[:, None], log_prob[:, None]) <= limits[0]
+    assert error(got[1], score) <= limits[1]
+
+
+@pytest.mark.parametrize("target", sorted({target for target, _ in KEYS}))
+def test_references_catch_a_wrong_law(target: str) -> None:
+    """Noise, scale or score 1e-8 off is more than the limits allow."""
+    x, log_prob, score = stored(target, "vp_middle")
+    scale, var = STORED["levels"]["vp_middle"]
+    for twin in (ds.Transition(scale * (1 + 1e-8), var), ds.Transition(scale, var * (1 + 1e-8))):
+        law = gallery.ALL[target]().diffuse(twin)
+        assert error(law.log_prob(x)[:, None], log_prob[:, None]) > 1e-10
+        assert error(law.score(x), score) > 1e-10
+    law = diffused(target, "vp_middle")
+    assert error(-law.score(x), score) > 1.0
+
+
+# ---------------------------------------------------------------- one dimension, at 40 digits
+
+LINE = {
+    "julia_bimodal": gallery.julia_bimodal(),
+    "wide_and_narrow": ds.GaussianMixture([0.7, 0.3], [[0.0], [1.0]], [[[1.0]], [[1e-8]]]),
+    "boxes": ds.Boxes([[-2.0], [1.0]], [[-1.0], [3.0]], [0.25, 0.75]).diffuse(ds.Transition(1.0, 0.01)),
+}
+
+
+def exact_cdf(name: str, x: float) -> Any:
+    """P(X <= x), and P(X > x), with mpmath's normal cdf and nothing of the package."""
+    with mp.workdps(50):
+        x = mp.mpf(x)
+        if name == "boxes":
+            # The integral of the normal cdf is z Phi(z) + phi(z).
+            def integral(z: Any) -> Any:
+                return z * mp.ncdf(z) + mp.npdf(z)
+
+            sides = [(mp.mpf(-2), mp.mpf(-1), mp.mpf("0.25")), (mp.mpf(1), mp.mpf(3), mp.mpf("0.75"))]
+            s = mp.sqrt(mp.mpf(0.01))
+            below = sum(
+                w * s * (integral((x - a) / s) - integral((x - b) / s)) / (b - a) for a, b, w in sides
+            )
+            above = sum(
+                w * s * (integral((b - x) / s) - integral((a - x) / s)) / (b - a) for a, b, w in sides
+            )
+            return below, above
+        law = LINE[name]
+        below = above = mp.mpf(0)
+        for w, m, c in zip(law.weights, law.means[:, 0], law.covs[:, 0, 0], strict=True):
+            z = (x - mp.mpf(float(m))) / mp.sqrt(mp.mpf(float(c)))
+            below += mp.mpf(float(w)) * mp.ncdf(z)
+            above += mp.mpf(float(w)) * mp.ncdf(-z)
+        return below, above
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_cdf_at_40_digits(name: str) -> None:
+    law = LINE[name]
+    for x in (-6.0, -3.0, -1.95, -1.0, 0.0, 0.9999, 1.0, 1.25, 2.9, 3.5):
+        below, above = exact_cdf(name, x)
+        with mp.workdps(60):  # at fewer digits than its argument has, mp.log(1/4 + 1e-25) is 0
+            logs = [float(mp.log(value)) for value in (below, above)]
+        got = float(law.cdf(np.array([x])))
+        assert abs(got - float(below)) <= 1e-12 * float(below) + 1e-300
+        for upper, wanted in zip((False, True), logs, strict=True):
+            log_cdf = float(law._log_cdf(np.array([x]), upper))
+            assert abs(log_cdf - wanted) <= 1e-12 * max(1.0, abs(wanted))
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_quantile_inverts_the_exact_cdf(name: str) -> None:
+    law = LINE[name]
+    u = np.array([1e-12, 1e-3, 0.2, 0.5, 0.75, 0.999, 1 - 1e-12])
+    for wanted, x in zip(u, law.quantile(u)[:, 0], strict=True):
+        below, above = exact_cdf(name, x)
+        # As near as x's own last digit lets the cdf come.
+        step = float(np.exp(law.log_prob(np.array([x])))) * np.spacing(abs(x)) * 2
+        if wanted <= 0.5:
+            assert abs(float(below) - wanted) <= 1e-12 * wanted + step
+        else:
+            assert abs(float(above) - (1 - wanted)) <= 1e-12 * (1 - wanted) + step
+    np.testing.assert_allclose(law.cdf(law.quantile(u)), u, rtol=1e-12)
+
+
+def test_entropy_of_a_gaussian_and_by_a_lattice() -> None:
+    cov = np.array([[1.0, 0.9], [0.9, 1.5]])
+    law = ds.GaussianMixture([1.0], [[1.0, 2.0]], [cov])
+    wanted = 0.5 * math.log(np.linalg.det(2 * math.pi * math.e * cov))
+    assert abs(law.entropy() - wanted) < 1e-14
+    for name in ("julia_bimodal", "boxes"):
+        x = np.arange(-15, 15, 0.002)[:, None]
+        log_p = LINE[name].log_prob(x)
+        lattice = -np.sum(np.exp(log_p) * log_p) * 0.002
+        assert abs(LINE[name].entropy() - lattice) < 1e-8
+    board = gallery.checkerboard()
+    assert abs(board.entropy() - math.log(32)) < 1e-13
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.1, 0.01, 1e-4])
+def test_entropy_where_widths_differ(ratio: float) -> None:
+    law = ds.GaussianMixture([0.9, 0.1], [[0.0], [1.0]], [[[1.0]], [[ratio**2]]])
+    with mp.workdps(25):
+        weights = [mp.mpf(float(w)) for w in law.weights]
+
+        def term(x: Any) -> Any:
+            p = weights[0] * mp.npdf(x) + weights[1] * mp.npdf(x, 1, mp.mpf(ratio))
+            return -p * mp.log(p)
+
+        marks = [1 + k * mp.mpf(ratio) for k in (-12, -6, -3, 0, 3, 6, 12)]
+        wanted = mp.quad(term, sorted([-14, -6, -2, 0, 2, 6, 15, *marks]))
+    assert abs(law.entropy() - float(wanted)) < 1e-9
+
+
+# ---------------------------------------------------------------- 9: far tails
+
+
+@pytest.mark.parametrize("distance", [1e3, 1e6, 1e9])
+def test_far_tails_of_mixtures(distance: float) -> None:
+    """Far away along a direction, one component is left, and the score is -(x - m)/variance."""
+    for target in ("julia_bimodal", "julia_trimodal", "eight_gaussians", "grid"):
+        law = gallery.ALL[target]()
+        width = math.sqrt(float(law.covs[0, 0, 0]))
+        turn = np.array([1.0, 0.37])[: law.dim]
+        x = distance * width * turn / np.linalg.norm(turn)
+        with mp.workdps(60):
+            logs = []
+            for w, m in zip(law.weights, law.means, strict=True):
+                gaps = [(mp.mpf(float(a)) - mp.mpf(float(b))) / mp.mpf(width) for a, b in zip(x, m, strict=True)]
+                shift = mp.mpf(law.dim) * mp.log(mp.mpf(width) * mp.sqrt(2 * mp.pi))
+                logs.append(mp.log(mp.mpf(float(w))) - mp.fsum(g * g for g in gaps) / 2 - shift)
+            best = int(np.argmax([float(v - max(logs)) for v in logs]))
+            wanted = float(max(logs) + mp.log(mp.fsum(mp.exp(v - max(logs)) for v in logs)))
+        for points in (x, torch.tensor(x)):
+            assert abs(float(law.log_prob(points)) / wanted - 1) < 1e-10
+            score = np.asarray(law.score(points))
+            np.testing.assert_allclose(score, -(x - law.means[best]) / width**2, rtol=1e-10)
+            assert np.all(np.isfinite(np.asarray(law.hessian(points))))
+
+
+@pytest.mark.parametrize("distance", [1e3, 1e6])
+@pytest.mark.parametrize("target", gallery.ALL)
+@pytest.mark.parametrize("level", ["vp_early", "vp_middle", "ve_25"])
+def test_far_tails_pull_to_the_nearest_point(target: str, distance: float, level: str) -> None:
+    """With R the support's radius about the mean, |var score + x| <= scale R, and all is finite."""
+    law = diffused(target, level)
+    if isinstance(law, ds.GaussianMixture) and target != "empirical":
+        pytest.skip("no bounded support; its tails have a closed form")
+    scale, var = STORED["levels"][level]
+    base = gallery.ALL[target]()
+    if target in ("rings", "two_moons", "s_curve", "swiss_roll"):
+        var = law.noise.var
+        scale = law.noise.scale
+    turn = np.array([[1.0, 0.37], [-0.4, 1.0], [-1.0, -1.0]])
+    x = distance * math.sqrt(var) * turn / np.linalg.norm(turn, axis=-1, keepdims=True)
+    log_prob, score, hessian = law.log_prob(x), law.score(x), law.hessian(x)
+    assert np.all(np.isfinite(log_prob)) and np.all(np.isfinite(score)) and np.all(np.isfinite(hessian))
+    radius = 1.02 * np.max(np.linalg.norm(numpy_points(base), axis=-1))
+    if target == "swiss_roll":
+        radius *= 10  # the bare spiral is ten times as large
+    reach = np.linalg.norm(x + var * score, axis=-1)
+    assert np.all(reach <= abs(scale) * radius + 1e-9 * distance)
+    # p(x) lies between the best and the worst of the support's points.
+    size = np.linalg.norm(x, axis=-1)
+    low = -((size + abs(scale) * radius) ** 2) / (2 * var) - math.log(2 * math.pi * var)
+    high = -(np.maximum(size - abs(scale) * radius, 0) ** 2) / (2 * var) - math.log(2 * math.pi * var)
+    assert np.all(log_prob >= low - 1e-9) and np.all(log_prob <= high + 1e-9)
+
+
+def numpy_points(law: Any) -> np.ndarray:
+    return np.asarray(law.sample(4096, 0))
+
+
+def test_far_tails_of_rings_and_boxes() -> None:
+    """Asymptotics: the outermost circle, and the nearest corner."""
+    law = gallery.rings()
+    r = 1e4
+    R, V = 3.0, law.noise.var
+    z = R * r / V
+    wanted = (
+        -((r - R) ** 2) / (2 * V) + math.log(1 / 3) - math.log(2 * math.pi * V)
+        - 0.5 * math.log(2 * math.pi * z) + math.log1p(1 / (8 * z) + 9 / (128 * z * z))
+    )
+    assert abs(float(law.log_prob(np.array([r, 0.0]))) / wanted - 1) < 1e-13
+    square = ds.Boxes([[-1.0, -1.0]], [[1.0, 1.0]]).diffuse(ds.Transition(1.0, 1.0))
+    x = np.array([1e6, -1e6])
+    u = 1e6 - 1
+    one = -0.5 * u * u - math.log(u) - 0.5 * math.log(2 * math.pi) - math.log(2.0) - 1 / u**2
+    assert abs(float(square.log_prob(x)) / (2 * one) - 1) < 1e-13
+    np.testing.assert_allclose(square.score(x), [-u - 1 / u, u + 1 / u], rtol=1e-13)
+
+
+# ---------------------------------------------------------------- 10: the ends of the noise
+
+
+@pytest.mark.parametrize("target", gallery.ALL)
+def test_no_noise_is_the_data(target: str) -> None:
+    """As noise goes to 0 the score tends to the data's, or a law without width says so by name."""
+    law = gallery.ALL[target]()
+    if target == "empirical":
+        for ask in (law.log_prob, law.score, law.hessian):
+            with pytest.raises(ds.ArgumentError, match="noise variance must be positive"):
+                ask(np.zeros((3, 2)))
+        return
+    x = law.sample(50, 9)
+    if target == "checkerboard":
+        x = x[np.min(np.abs(x[:, :, None] - np.arange(-4, 5, 2)), axis=(1, 2)) > 0.01]
+    for sigma in (1e-5, 1e-8):
+        near = law.diffuse(ds.Transition(1.0, sigma**2))
+        np.testing.assert_allclose(near.log_prob(x), law.log_prob(x), rtol=0, atol=2e6 * sigma**2)
+        np.testing.assert_allclose(near.score(x), law.score(x), rtol=1e-5, atol=1e8 * sigma**2)
+    identity = law.diffuse(ds.Transition.identity())
+    assert np.array_equal(identity.score(x), law.score(x))
+
+
+@pytest.mark.parametrize("target", gallery.ALL)
+def test_little_noise_at_1e_5(target: str) -> None:
+    """At noise 1e-5 everything is finite, near the data and a hundred widths away."""
+    law = gallery.ALL[target]().diffuse(ds.Transition(1.0, 1e-10))
+    x = law.sample(20, 10)
+    for points in (x, x + 1e-3, x + 100.0):
+        assert np.all(np.isfinite(law.log_prob(points)))
+        assert np.all(np.isfinite(law.score(points)))
+
+
+@pytest.mark.parametrize("target", gallery.ALL)
+def test_little_noise_on_a_bare_law(target: str) -> None:
+    """A cloud, curve or circle hardly blurred: across it a Gaussian, so the score is -z/sigma."""
+    base = {
+        "empirical": gallery.empirical([[0.0, 0.0], [1.0, 2.0]]),
+        "rings": ds.Rings([1.0, 2.0]),
+        "s_curve": gallery.s_curve(0.0),
+        "two_moons": gallery.two_moons(0.0),
+    }.get(target)
+    if base is None:
+        pytest.skip("has a width of its own")
+    sigma = 1e-5
+    law = base.diffuse(ds.Transition(1.0, sigma**2))
+    # At (0, 1) and (0, 2) all of these run along x, or there is a circle or the cloud's point.
+    foot = {"empirical": [1.0, 2.0], "rings": [0.0, 2.0], "s_curve": [0.0, -2.0], "two_moons": [0.0, 1.0]}
+    foot_point = np.array(foot[target])
+    for z in (-3.0, -1.0, 0.5, 4.0):
+        score = law.score(foot_point + np.array([0.0, z * sigma]))
+        np.testing.assert_allclose(score * sigma, [0.0, -z], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("target", gallery.ALL)
+def test_much_noise_is_one_gaussian(target: str) -> None:
+    """At noise 1e5 the law is N(m, C + 1e10 I) to the third order of width/noise."""
+    law = gallery.ALL[target]().diffuse(ds.Transition(1.0, 1e10))
+    one = ds.GaussianMixture([1.0], [law.mean], [law.cov])
+    z = np.random.default_rng(11).standard_normal((50, law.dim))
+    x = law.mean + 1e5 * z
+    np.testing.assert_allclose(law.log_prob(x), one.log_prob(x), rtol=1e-12)
+    np.testing.assert_allclose(1e5 * law.score(x), 1e5 * one.score(x), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(1e10 * law.hessian(x), 1e10 * one.hessian(x), rtol=0, atol=1e-8)
+    # A process that ends with alpha = 0 ends in N(0, I), whatever the data were.
+    end = gallery.ALL[target]().diffuse(ds.RectifiedFlow().at(1.0))
+    np.testing.assert_allclose(end.log_prob(z), -0.5 * np.sum(z**2, -1) - 0.5 * law.dim * math.log(2 * math.pi), rtol=1e-13)
+    np.testing.assert_allclose(end.score(z), -z, rtol=1e-13)
+    oracle = ds.Oracle(gallery.ALL[target](), ds.RectifiedFlow())
+    np.testing.assert_allclose(oracle.x0(z, 1.0), np.broadcast_to(oracle.law.mean, z.shape), rtol=0, atol=1e-13)
