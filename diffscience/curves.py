@@ -141,11 +141,11 @@ class Curve(Target):
         found: list[Array] = []
         start, size = 0, 512
         while start < n or not found:
-            rows = slice(start, start + size)
-            t, w = self._plan(numpy(wide(x[rows])), s[rows], v[rows])
+            rows = slice(start, min(start + size, n))
+            t, w = self._plan(numpy(wide(x[rows, :])), s[rows], v[rows])
             cloud = _cloud(like(w, x), self._point(like(t, x)))
-            part = [a[rows] if getattr(a, "ndim", 0) else a for a in (S, V)]
-            found.append(getattr(Target, method)(cloud, wide(x[rows]), *part))
+            part = [a[rows, ...] if getattr(a, "ndim", 0) else a for a in (S, V)]
+            found.append(getattr(Target, method)(cloud, wide(x[rows, :]), *part))
             start += size
             size = max(16, min(4096, 4 * CHUNK // max(t.shape[1], 1)))
         if isinstance(found[0], tuple):
@@ -166,7 +166,7 @@ class Curve(Target):
         if not far.any():
             return value
         index = namespace(x).asarray(np.flatnonzero(far))
-        redone = self._own(method, x[index], S, V)
+        redone = self._own(method, namespace(x).take(x, index, axis=0), S, V)
         if isinstance(value, tuple):
             return tuple(_replaced(a, index, b) for a, b in zip(value, redone))
         return _replaced(value, index, redone)

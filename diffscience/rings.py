@@ -89,7 +89,7 @@ class Rings(Target):
         e = x[:, :, None] * x[:, None, :] / xp.where(squared > 0, squared, xp.ones_like(squared))
         gap = xp.where(squared > 0, (radial - tangential)[..., None], xp.zeros_like(squared))
         eye = like(np.eye(2), x)
-        return tangential[..., None, None] * eye + gap[..., None] * e[:, None]
+        return tangential[..., None, None] * eye + gap[..., None] * e[:, None, :, :]
 
     def _moments(self) -> tuple[Array, Array]:
         return np.zeros(2), 0.5 * float(self._w @ self._r**2) * np.eye(2)

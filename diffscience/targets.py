@@ -274,9 +274,9 @@ class Target:
             return work(wide(x), S, V)
 
         def rows(a: Array, i: int) -> Array:
-            return a[i : i + size] if getattr(a, "ndim", 0) else a
+            return a[i : min(i + size, n), ...] if getattr(a, "ndim", 0) else a
 
-        parts = [work(wide(x[i : i + size]), rows(S, i), rows(V, i)) for i in range(0, n, size)]
+        parts = [work(wide(rows(x, i)), rows(S, i), rows(V, i)) for i in range(0, n, size)]
         return xp.concat(parts, axis=0)
 
     def _rows_log_prob(self, x: Array, S: Array, V: Array) -> Array:
@@ -344,22 +344,35 @@ class Target:
                 break
             low, high = xp.where(low_bad, low - width, low), xp.where(high_bad, high + width, high)
             width = 2 * width
+        if not self.noise.shape and int(np.prod(level.shape)) > 64:
+            low, high = self._narrowed(low, high, level, upper)
         smooth = not self._zero_width() or bool(xp.all(V > 0))
         x = low + 0.5 * (high - low)
         for _ in range(100):
             off = gap(x)
             low, high = xp.where(off < 0, x, low), xp.where(off < 0, high, x)
+            solved = xp.abs(off) <= 1e-15 * (1 + xp.abs(level))
+            tight = high - low <= 4e-16 * xp.maximum(xp.abs(low), xp.abs(high))
+            if bool(xp.all(solved | tight)):
+                break
             x, before = low + 0.5 * (high - low), x
             if smooth:
-                slope = xp.exp(
-                    self.log_prob(before[..., None]) - xp.where(upper, level - off, level + off)
-                )
+                tail = xp.where(upper, level - off, level + off)
+                slope = xp.exp(self.log_prob(before[..., None]) - tail)
                 good = (slope > 0) & (slope < math.inf)
-                newton = before - xp.where(good, off, 0 * off) / xp.where(good, slope, 1 + 0 * off)
+                newton = before - off / xp.where(good, slope, xp.ones_like(slope))
                 x = xp.where(good & (newton > low) & (newton < high), newton, x)
-            if bool(xp.all(xp.abs(x - before) <= 2e-16 * xp.abs(x))):
-                break
+            x = xp.where(solved, before, x)
         return x[..., None]
+
+    def _narrowed(self, low: Array, high: Array, level: Array, upper: Array) -> tuple[Array, Array]:
+        """Brackets from a table of the cdf, which spares many points most of their halvings."""
+        grid = np.linspace(float(numpy(low).min()), float(numpy(high).max()), 4097)
+        down, up = (self._log_cdf(grid[:, None], upper=side) for side in (False, True))
+        wanted, above = numpy(level), numpy(upper)
+        i = np.where(above, np.searchsorted(-up, -wanted), np.searchsorted(down, wanted))
+        i = np.clip(i, 1, len(grid) - 1)
+        return like(grid[i - 1], low), like(grid[i], low)
 
     def _line(self) -> int:
         if self.dim != 1:

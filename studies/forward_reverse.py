@@ -556,6 +556,7 @@ def frames(config: Config, arrays: dict[str, np.ndarray], name: str) -> list[Ima
             noise = f"σ/α = {ratio:.2f}" if ratio < 10 else "noise"
             ax.set_title(f"{title(name)}, {LABELS[way].partition(',')[0]}: k = {k}, {noise}")
             found.append(plots.frame(fig, dpi=100))
+            fig.set_layout_engine("none")  # that of the first frame serves all
     return found
 
 
@@ -571,8 +572,8 @@ def animate(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
 STUDY = Study(
     Config(),
     Config(
-        particles=600, steps=100, log_snr=(11.0, -8.0), shown=(4.0, 1.0), frames=6, pixels=48,
-        repeats=6, most=300, fewer=(40,),
+        particles=500, steps=100, log_snr=(11.0, -8.0), shown=(4.0,), frames=5, pixels=40,
+        repeats=6, most=250, fewer=(40,),
     ),
     compute,
     table,

@@ -176,6 +176,7 @@ def test_a_row_does_not_know_its_batch(target: str) -> None:
 
 
 @targets
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's log_ndtr under vmap
 def test_functional_transforms(target: str) -> None:
     """vmap and jacrev over log_prob and score."""
     law = gallery.ALL[target]().diffuse(ds.Transition(0.6, 0.64))
