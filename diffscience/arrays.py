@@ -215,6 +215,15 @@ def _all_finite(x: Array) -> bool:
     return bool(xp.all(xp.isfinite(x)))
 
 
+def paired(argument: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape of arrays that pair row by row; raises ArgumentError naming the argument."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        words = " and ".join(map(str, shapes))
+        raise ArgumentError(argument, "pair row by row with the rest", f"shapes {words}") from None
+
+
 def points(x: Any, dim: int) -> Array:
     """The points x (*b, D) as given, checked: floating, of the right dimension, finite.
 

@@ -252,7 +252,7 @@ def _density(u: Array, omega: Array) -> tuple[Array, Array]:
     total = xp.sum(mass, axis=-1)
     log_p = xp.where(short, -0.5 * u * u - 0.5 * LOG_2PI + xp.log(total), log_p)
     slope = xp.where(short, u + xp.sum(mass * s, axis=-1) / total, slope)
-    deep_p, deep_slope, _ = _inside(xp.where(inside, u, -5 + 0 * u), omega)
+    deep_p, deep_slope, _ = _inside(*_where_inside(inside, u, omega))
     return xp.where(inside, deep_p, log_p), xp.where(inside, deep_slope, slope)
 
 
@@ -270,8 +270,14 @@ def _distance(u: Array, omega: Array) -> tuple[Array, Array]:
     mean = xp.sum(mass * s, axis=-1) / total
     off = s - mean[..., None]
     var = xp.sum(mass * off * off, axis=-1) / total
-    _, deep, deep_var = _inside(xp.where(inside, u, -5 + 0 * u), omega)
+    _, deep, deep_var = _inside(*_where_inside(inside, u, omega))
     return xp.where(inside, deep - u, mean), xp.where(inside, deep_var, var)
+
+
+def _where_inside(inside: Array, u: Array, omega: Array) -> tuple[Array, Array]:
+    """u and omega where `inside`, and elsewhere a place at which nothing overflows."""
+    where = namespace(u).where
+    return where(inside, u, -5 + 0 * u), where(inside, omega, 20 + 0 * omega)
 
 
 def _inside(u: Array, omega: Array) -> tuple[Array, Array, Array]:

@@ -106,7 +106,7 @@ class Curve(Target):
         edges = [np.linspace(a, b, 25) for a, b in zip(self._breaks[:-1], self._breaks[1:])]
         a = np.tile(np.concatenate([e[:-1] for e in edges]), n)
         b = np.tile(np.concatenate([e[1:] for e in edges]), n)
-        i = np.repeat(np.arange(n), len(a) // n)
+        i = np.repeat(np.arange(n), sum(len(e) - 1 for e in edges))
         best = np.full(n, np.inf)
         while True:
             # A piece is closed on the left and open on the right: the curve may jump at a break.
@@ -247,7 +247,8 @@ def _padded(
     left = np.where(empty, left[:, :1], left)
     right = np.where(empty, left, right)
     t, w = _panel_nodes(left, right)
-    return t.reshape(n, -1), w.reshape(n, -1) / length
+    nodes = left.shape[1] * len(_NODES)
+    return t.reshape(n, nodes), w.reshape(n, nodes) / length
 
 
 def _cloud(weights: Array, means: Array) -> GaussianMixture:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import array_api_compat
 import numpy as np
 
-from .arrays import Array, finite, is_traced, like, namespace, numpy
+from .arrays import Array, finite, is_traced, like, namespace, numpy, paired
 from .errors import ArgumentError
 from .transition import Transition
 
@@ -127,6 +127,7 @@ class Process:
         s, t = self._times("s", s), self._times("t", t)
         home = s if namespace(s, t) is namespace(s) else t
         s, t = like(s, home), like(t, home)
+        paired("s", tuple(s.shape), tuple(t.shape))
         xp = namespace(home)
         if not is_traced(s) and not is_traced(t) and bool(xp.any(s > t)):
             raise ArgumentError("s", "be at most t", f"s = {_shown(s)}, t = {_shown(t)}")

@@ -36,6 +36,7 @@ from .arrays import (
     logsumexp,
     namespace,
     numpy,
+    paired,
     points,
     softmax,
     wide,
@@ -242,16 +243,15 @@ class Target:
         """work(x, S, V) on rows (n, D), folded back to (*b, *tail) in the dtype of x."""
         x = points(x, self.dim)
         xp = namespace(x)
-        S, V = self._noise_like(x)
         if density:
-            self._require_density(V)
-        if S.ndim or V.ndim:
-            batch = np.broadcast_shapes(tuple(x.shape[:-1]), tuple(S.shape), tuple(V.shape))
+            self._require_density(self.noise.var)
+        batch = tuple(x.shape[:-1])
+        if self.noise.shape:
+            batch = paired("x", batch, self.noise.shape)
             x = xp.broadcast_to(x, (*batch, self.dim))
-            S, V = (xp.reshape(xp.broadcast_to(a, batch), (-1, 1)) for a in (S, V))
-        else:
-            batch = tuple(x.shape[:-1])
-            S, V = (a if is_torch(a) and a.requires_grad else float(a) for a in (S, V))
+            S, V = (xp.reshape(xp.broadcast_to(a, batch), (-1, 1)) for a in self._noise_like(x))
+        else:  # floats, or numbers that carry a derivative
+            S, V = self.noise.scale, self.noise.var
         rows = work(xp.reshape(x, (-1, self.dim)), S, V)
         return xp.astype(xp.reshape(rows, (*batch, *tail)), x.dtype, copy=False)
 
@@ -261,7 +261,7 @@ class Target:
         if not self.noise.shape:
             return values
         xp = namespace(x)
-        batch = np.broadcast_shapes(tuple(x.shape[:-1]), self.noise.shape)
+        batch = paired("x", tuple(x.shape[:-1]), self.noise.shape)
         return [xp.reshape(xp.broadcast_to(like(v, x), batch), (-1, 1)) for v in values]
 
     def _chunks(

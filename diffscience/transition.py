@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Array, finite, is_traced, like, namespace, numpy, wide
+from .arrays import Array, finite, is_traced, like, namespace, numpy, paired, wide
 from .errors import ArgumentError
 
 
@@ -46,6 +46,7 @@ class Transition:
             object.__setattr__(self, name, float(array) if _is_number(array) else array)
         if not is_traced(self.var) and bool(np.any(numpy(self.var) < 0)):
             raise ArgumentError("var", "be at least 0", float(np.min(numpy(self.var))))
+        paired("var", _shape(self.scale), _shape(self.var))
 
     @classmethod
     def identity(cls) -> Transition:
@@ -54,12 +55,14 @@ class Transition:
 
     def then(self, later: Transition) -> Transition:
         """This transition followed by a later one (composition, associative)."""
+        paired("later", self.shape, later.shape)
         s1, v1, s2, v2 = _together(self.scale, self.var, later.scale, later.var)
         return Transition(s1 * s2, s2 * s2 * v1 + v2)
 
     def apply(self, x: Array, noise: Array) -> Array:
         """scale x + sqrt(var) noise, for x and noise of shape (*b, D), in the dtype of x."""
         xp = namespace(x)
+        paired("x", tuple(x.shape[:-1]), self.shape)
         scale, var = like(self.scale, x), like(self.var, x)
         if scale.ndim or var.ndim:
             scale, var = scale[..., None], var[..., None]
@@ -69,7 +72,7 @@ class Transition:
     @property
     def shape(self) -> tuple[int, ...]:
         """The batch shape (*b), () for a single transition."""
-        return max(_shape(self.scale), _shape(self.var), key=len)
+        return paired("var", _shape(self.scale), _shape(self.var))
 
 
 def _shape(value: Array) -> tuple[int, ...]:
