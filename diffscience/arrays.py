@@ -49,24 +49,30 @@ def is_traced(array: object) -> bool:
     return jax is not None and isinstance(array, jax.core.Tracer)
 
 
-def wide(array: Array) -> Array:
-    """The array in float64 (on a device without float64, such as Apple's, as it is)."""
+def _widest(array: Array) -> Any:
+    """float64, or float32 where there is none: Apple's devices, and JAX as it comes."""
     xp = namespace(array)
-    if is_torch(array) and array.device.type == "mps":
-        return array
-    return xp.astype(array, xp.float64, copy=False)
+    if is_torch(array):
+        return xp.float32 if array.device.type == "mps" else xp.float64
+    narrow = array_api_compat.is_jax_array(array) and not sys.modules["jax"].config.jax_enable_x64
+    return xp.float32 if narrow else xp.float64
+
+
+def wide(array: Array) -> Array:
+    """The array in float64, where its library and device have it."""
+    return namespace(array).astype(array, _widest(array), copy=False)
 
 
 def like(value: Any, x: Array) -> Array:
-    """`value` as a float64 array in the namespace and on the device of x."""
+    """`value` as a wide array in the namespace and on the device of x."""
     xp = namespace(x)
     if is_torch(value) and not is_torch(x):
         value = value.detach().cpu().numpy()
     if is_torch(x):
         # Not through `asarray` where it is a tensor: that would cut its graph of derivatives.
         tensor = value if is_torch(value) else xp.asarray(value, dtype=xp.float64)
-        return wide(tensor).to(x.device)
-    return xp.asarray(value, dtype=xp.float64)
+        return tensor.to(device=x.device, dtype=_widest(x))
+    return xp.asarray(value, dtype=_widest(x))
 
 
 def numpy(array: Array) -> np.ndarray:

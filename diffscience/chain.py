@@ -124,10 +124,10 @@ class Chain(Process):
         return namespace(t).exp(0.5 * self._sum(t))
 
     def _var(self, t: Array) -> Array:
-        return -namespace(t).expm1(self._sum(t))
+        return 0.0 - namespace(t).expm1(self._sum(t))
 
     def _gap(self, s: Array, t: Array) -> Array:
-        return -namespace(t).expm1(self._sum(t) - self._sum(s))
+        return 0.0 - namespace(t).expm1(self._sum(t) - self._sum(s))
 
     def _dalpha(self, t: Array) -> Array:
         raise ArgumentError("process", "be continuous in time to have derivatives", self)

@@ -211,7 +211,7 @@ class Curve(Target):
             axis = 0.3 * sigma * (np.arange(side + 1) - side / 2)
             x = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
             near, _ = self._along(np.linspace(0, 1, 33))
-            keep = _within(x, S * near, 12 * sigma + reach / 8)
+            keep = _within(x, S * near, 9 * sigma + reach / 64)
             x = x[keep]
             weights = np.exp(self.log_prob(x))
             return x, weights / weights.sum()

@@ -211,7 +211,7 @@ class VP(Process):
         return namespace(t).exp(-0.5 * self._integral(0.0, t))
 
     def _var(self, t: Array) -> Array:
-        return -namespace(t).expm1(-self._integral(0.0, t))
+        return 0.0 - namespace(t).expm1(-self._integral(0.0, t))
 
     def _dalpha(self, t: Array) -> Array:
         return -0.5 * self._beta(t) * self._alpha(t)
@@ -220,7 +220,7 @@ class VP(Process):
         return self._beta(t) * namespace(t).exp(-self._integral(0.0, t))
 
     def _gap(self, s: Array, t: Array) -> Array:
-        return -namespace(t).expm1(-self._integral(s, t))
+        return 0.0 - namespace(t).expm1(-self._integral(s, t))
 
 
 @dataclass(frozen=True)

@@ -132,10 +132,7 @@ def ddim(
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
         x0 = _clipped(_asked(model.x0, x, t), clip)
-        if clip is None:
-            eps = wide(_asked(model.eps, x, t))
-        else:
-            eps = (wide(x) - process.alpha(t) * wide(x0)) / math.sqrt(var_t)
+        eps = (wide(x) - process.alpha(t) * wide(x0)) / math.sqrt(var_t)
         w2 = eta * eta * step.var * var_s / var_t
         mean = process.alpha(s) * wide(x0) + math.sqrt(max(var_s - w2, 0.0)) * eps
         x = _kept(mean + math.sqrt(w2) * wide(_noise(draws, x)) if w2 > 0 else mean, x)

@@ -30,7 +30,6 @@ from .arrays import (
     Array,
     Draws,
     finite,
-    is_torch,
     is_traced,
     like,
     logsumexp,

@@ -259,7 +259,11 @@ def test_the_bound_lies_above_the_entropy(law: Any, mix: float) -> None:
         losses.best_bound(Oracle(law, ds.Chain.of(ds.VP(), np.linspace(0, 1, K + 1))), mix=mix).total
         for K in (4, 16)
     ]
-    assert totals[0] > totals[1] > entropy  # and more steps cost less
+    assert min(totals) > entropy
+    if mix == 1.0:  # and more steps cost less, down to the entropy of this law
+        assert totals[1] - entropy < 0.5 * (totals[0] - entropy)
+        other = gaussian(np.zeros(law.dim), 1.3 * np.eye(law.dim)).diffuse(ds.Transition(3.0, 1.0))
+        assert min(totals) < other.entropy()  # a twin of another width is not bounded
 
 
 # ---------------------------------------------------------------- variances
@@ -307,11 +311,11 @@ def test_monte_carlo_meets_quadrature(law: Any, mix: float) -> None:
 
 
 def test_no_model_beats_the_exact_one() -> None:
-    """Seed 6: a model with its eps 10 % off lies above the best by more than 4.9 errors."""
+    """Seed 6: a model with its eps 20 % off lies above the best by more than 4.9 errors."""
 
     class Off(Oracle):
         def eps(self, x: Any, t: Any) -> Any:
-            return 1.1 * super().eps(x, t)
+            return 1.2 * super().eps(x, t)
 
     law = gallery.julia_bimodal()
     x0 = law.sample(20_000, 6)
@@ -340,7 +344,7 @@ def test_the_stated_error_is_the_spread() -> None:
 @pytest.mark.parametrize("law", [gaussian(), gallery.julia_bimodal(), gallery.julia_trimodal()])
 @pytest.mark.parametrize("process", [CHAIN, ds.VP(), ds.RectifiedFlow()])
 def test_best_simple_is_the_mean_of_simple(law: Any, process: Any) -> None:
-    """Seed 9; the wrong twin is 5 % off."""
+    """Seed 9; the wrong twin is 10 % off."""
     model, random = Oracle(law, process), np.random.default_rng(9)
     for t in (1.0, 3.0, 6.0) if process is CHAIN else (0.1, 0.3):
         x0 = law.sample(50_000, random)
@@ -349,7 +353,7 @@ def test_best_simple_is_the_mean_of_simple(law: Any, process: Any) -> None:
         best = losses.best_simple(model, t)
         assert rows.shape == (50_000,)
         assert abs(rows.mean() - best) < LIMIT * error
-        assert abs(rows.mean() - 1.05 * best) > LIMIT * error or best < 0.02
+        assert abs(rows.mean() - 1.1 * best) > LIMIT * error
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])

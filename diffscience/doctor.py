@@ -1,0 +1,168 @@
+"""The self-check: what is installed, which devices there are, and whether the laws hold here.
+
+    diffscience doctor        (or python -m diffscience doctor)
+
+For a few targets p_0 and processes, each law is measured at sampled points and printed on one line:
+
+    ok   semigroup   3.2e-15 <= 1e-12   p_0 through at(s), then between(s, t), is p_0 through at(t)
+
+The errors are those of `diffscience.testing`, relative above 1. The exit status is 0 where every
+required package is there and every law holds, else 1. Nothing is written, and nothing is read but
+the installed package itself; it takes a few seconds, most of them for importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import __version__
+
+__all__ = ["main"]
+
+_REQUIRED = (
+    "numpy scipy torch torchsde torchdiffeq matplotlib pandas array-api-compat numba POT tqdm "
+    "tabulate pillow safetensors platformdirs"
+).split()
+_OPTIONAL = ("jax", "mpmath", "pytest", "hypothesis", "array-api-strict")
+_TARGETS = ("julia_bimodal", "skewed_pair", "rings", "checkerboard", "s_curve", "empirical")
+_PROCESSES = ("VP", "EDM", "RectifiedFlow", "Chain.linear")
+
+Check = tuple[str, float, str, Callable[[Any, Any], float]]
+
+
+def main() -> int:
+    """Print the report; 0 if all is well, else 1.
+
+    >>> from unittest import mock
+    >>> with mock.patch("builtins.print"):
+    ...     main()
+    0
+    """
+    print(f"diffscience {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    missing = _packages()
+    print(f"devices: {_devices()}")
+    print(f"compiled mixture kernel: {_kernel()}")
+    failed = _laws()
+    if missing:
+        print(f"missing: {', '.join(missing)}")
+    if failed:
+        print(f"broken: {', '.join(failed)}")
+    if not (missing or failed):
+        print("all is well")
+    return 1 if missing or failed else 0
+
+
+def _packages() -> list[str]:
+    """Print the versions of the packages; the required ones that are missing."""
+    missing, found = [], []
+    for name in (*_REQUIRED, *_OPTIONAL):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} -")
+            if name in _REQUIRED:
+                missing.append(name)
+    for i in range(0, len(found), 5):
+        print("  " + ", ".join(found[i : i + 5]))
+    return missing
+
+
+def _devices() -> str:
+    try:
+        import torch
+    except ImportError as error:
+        return f"unknown ({error})"
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        names += [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count)]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return ", ".join(names)
+
+
+def _kernel() -> str:
+    from . import fused
+
+    return "available" if fused.available() else "not available; NumPy takes its place, more slowly"
+
+
+# ---------------------------------------------------------------- laws
+
+
+def _laws() -> list[str]:
+    """Print one line for each law; the names of those that do not hold."""
+    from . import gallery, testing
+
+    laws = {name: gallery.ALL[name]() for name in _TARGETS}
+    known = testing.processes()
+    paths = {name: known[name] for name in _PROCESSES}
+    print(f"laws on {len(laws)} targets x {len(paths)} processes:")
+    failed = []
+    for name, limit, words, measure in _checks():
+        errors, broken = [0.0], ""
+        for target, law in laws.items():
+            for path, process in paths.items():
+                try:
+                    errors.append(measure(law, process))
+                except Exception as error:  # whatever is wrong here belongs in the report
+                    broken = broken or f"{target} under {path}: {type(error).__name__}: {error}"
+        if broken:
+            failed.append(name)
+            print(f"  FAIL {name:<14} {broken}")
+        else:
+            print(f"  ok   {name:<14} {max(errors):.1e} <= {limit:.0e}   {words}")
+    return failed
+
+
+def _checks() -> Iterator[Check]:
+    """Name, limit, statement and measurement of each law."""
+    from . import testing
+    from .chain import Chain
+    from .models import Oracle
+
+    def moved(law: Any, process: Any) -> tuple[Any, Any]:
+        import torch
+
+        x, t = testing.states(law, process, testing.times(process, (0.1, 0.5, 0.9)), 3)
+        return law.diffuse(process.at(t)), torch.as_tensor(x)
+
+    def score(law: Any, process: Any) -> float:
+        return testing.assert_score_is_gradient(*moved(law, process), tolerance=1e-10)
+
+    def hessian(law: Any, process: Any) -> float:
+        return testing.assert_hessian_is_jacobian(*moved(law, process), tolerance=1e-10)
+
+    def semigroup(law: Any, process: Any) -> float:
+        return testing.assert_semigroup(law, process, tolerance=1e-12, n=2)
+
+    def equation(law: Any, process: Any) -> float:
+        if isinstance(process, Chain):  # it has no time derivative
+            return 0.0
+        return testing.assert_fokker_planck(law, process, tolerance=1e-10, n=2)
+
+    def posterior(law: Any, process: Any) -> float:
+        if law.dim > 1 and not law._zero_width():
+            return 0.0  # by quadrature, for those where that is quick and exact
+        t = testing.times(process, (0.8,))
+        return testing.assert_tweedie(Oracle(law, process), law, t, tolerance=1e-8)
+
+    def mass(law: Any, process: Any) -> float:
+        if law.dim > 1:
+            return 0.0
+        return testing.assert_mass_one(law.diffuse(process.at(process.T // 2)), tolerance=1e-10)
+
+    yield "score", 1e-10, "score = grad log p", score
+    yield "Hessian", 1e-10, "Hessian = grad score", hessian
+    yield "semigroup", 1e-12, "through at(s), then between(s, t), is through at(t)", semigroup
+    yield "Fokker-Planck", 1e-10, "p_t solves the equation of drift and diffusion", equation
+    yield "Tweedie", 1e-8, "x0 is the posterior mean, by Bayes' rule", posterior
+    yield "mass", 1e-10, "the density integrates to 1", mass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

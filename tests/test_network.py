@@ -1,0 +1,299 @@
+"""Network: whatever it predicts, the other four answers follow, and equal those of the exact model.
+
+A net that answers the exact target, taken from the Oracle, must give an Oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import diffscience as ds
+from diffscience import gallery, nets
+from diffscience.errors import ArgumentError
+from diffscience.models import Oracle
+from diffscience.network import PREDICTIONS, Coefficients, Network
+
+ANSWERS = ("x0", "score", "eps", "v", "velocity")
+CONTINUOUS: dict[str, ds.Process] = {
+    "VP": ds.VP(),
+    "Cosine": ds.Cosine(),
+    "SubVP": ds.SubVP(),
+    "VE": ds.VE(),
+    "VEGeometric": ds.VEGeometric(0.05, 20.0),
+    "EDM": ds.EDM(5.0),
+    "RectifiedFlow": ds.RectifiedFlow(),
+}
+CHAIN = ds.Chain.linear(20, 0.02, 0.4)
+FRACTIONS = (0.1, 0.4, 0.7)
+
+predictions = pytest.mark.parametrize("predicts", PREDICTIONS)
+laws = pytest.mark.parametrize("law", [gallery.julia_bimodal(), gallery.julia_trimodal()])
+
+
+class Exact(torch.nn.Module):
+    """Answers what the exact model does; `factor` makes a wrong twin of it."""
+
+    def __init__(self, answer: Callable[..., Any], factor: float = 1.0) -> None:
+        super().__init__()
+        self.answer, self.factor = answer, factor
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.seen.append((x, t))
+        return self.factor * self.answer(x, t)
+
+
+def pair(law: Any, process: ds.Process, predicts: str, factor: float = 1.0) -> tuple[Any, Oracle]:
+    oracle = Oracle(law, process)
+    net = Exact(getattr(oracle, predicts), factor)
+    return Network(net, process, predicts, time=lambda t: t), oracle
+
+
+def points(law: Any, process: ds.Process, t: float, n: int = 6) -> np.ndarray:
+    random = np.random.default_rng(0)
+    return process.at(t).apply(law.sample(n, random), random.standard_normal((n, law.dim)))
+
+
+def worst(got: Any, wanted: Any) -> float:
+    """The largest difference relative to max(1, |wanted|)."""
+    got, wanted = np.asarray(got, float), np.asarray(wanted, float)
+    return float(np.max(np.abs(got - wanted) / np.maximum(1, np.abs(wanted))))
+
+
+# ---------------------------------------------------------------- five answers
+
+
+@laws
+@predictions
+@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float64, 1e-9), (np.float32, 2e-5)])
+def test_the_five_answers_are_those_of_the_oracle(
+    law: Any, predicts: str, name: str, dtype: Any, limit: float
+) -> None:
+    process = CONTINUOUS[name]
+    model, oracle = pair(law, process, predicts)
+    twin, _ = pair(law, process, predicts, factor=1.02)
+    for fraction in FRACTIONS:
+        t = float(np.float32(fraction)) * process.T  # the net sees a time of its own precision
+        x = points(law, process, t)
+        for answer in ANSWERS:
+            wanted = getattr(oracle, answer)(x, t)
+            got = getattr(model, answer)(x.astype(dtype), t)
+            assert got.dtype == dtype
+            scale = max(1.0, abs(process.alpha(t)) ** -1, process.var(t) ** -0.5)
+            room = limit * (scale**2 * max(1.0, np.abs(x).max()) if dtype == np.float32 else 1)
+            assert worst(got, wanted) < room, (answer, t)
+            wrong = getattr(twin, answer)(x, t)
+            assert worst(wrong, wanted) > 1e-4, (answer, t)
+
+
+@laws
+@pytest.mark.parametrize("predicts", ["eps", "x0", "score", "v"])
+def test_a_chain_has_four_answers_and_no_velocity(law: Any, predicts: str) -> None:
+    model, oracle = pair(law, CHAIN, predicts)
+    for k in (1.0, 9.0, 20.0):
+        x = points(law, CHAIN, k)
+        for answer in ("x0", "score", "eps", "v"):
+            got, wanted = getattr(model, answer)(x, k), getattr(oracle, answer)(x, k)
+            assert worst(got, wanted) < 1e-9
+    with pytest.raises(ArgumentError, match="continuous in time"):
+        model.velocity(x, 9.0)
+    blind = Network(Exact(lambda x, t: x), CHAIN, "velocity")
+    with pytest.raises(ArgumentError, match="continuous in time"):
+        blind.x0(x, 9.0)
+
+
+@predictions
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_targets_and_their_pairs_are_inverse(predicts: str, name: str) -> None:
+    """target(x0, eps) -> (x0, eps), and its formula; a sign turned in it is not undone."""
+    process, random = CONTINUOUS[name], np.random.default_rng(1)
+    x0, eps = (torch.from_numpy(random.standard_normal((7, 2))) for _ in range(2))
+    t = torch.linspace(0.1, 0.8, 7, dtype=torch.float64) * process.T
+    a, s2 = process.alpha(t)[:, None], process.var(t)[:, None]
+    s, da, ds_ = torch.sqrt(s2), process.dalpha(t)[:, None], process.dvar(t)[:, None] / 2
+    x = a * x0 + s * eps
+    c, parts = Coefficients(process, x, t), PREDICTIONS[predicts]
+    y = parts.target(x0, eps, c)
+    formula = {
+        "eps": eps,
+        "x0": x0,
+        "score": -eps / s,
+        "v": a * eps - s * x0,
+        "velocity": da * x0 + ds_ / s * eps,
+    }[predicts]
+    torch.testing.assert_close(y, formula, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(parts.x0(y, x, c), x0, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(parts.eps(y, x, c), eps, rtol=1e-9, atol=1e-9)
+    both = torch.cat([parts.x0(-y, x, c) - x0, parts.eps(-y, x, c) - eps])
+    assert both.abs().max() > 0.1
+
+
+def test_velocity_is_the_time_derivative_of_the_path() -> None:
+    """d/dt (alpha x0 + sigma eps), by central differences."""
+    random = np.random.default_rng(2)
+    x0, eps = (torch.from_numpy(random.standard_normal((1, 2))) for _ in range(2))
+    for process in CONTINUOUS.values():
+        t, h = 0.4 * process.T, 1e-5 * process.T
+        late, early = (
+            process.alpha(t + d) * x0 + process.var(t + d) ** 0.5 * eps for d in (h, -h)
+        )
+        c = Coefficients(process, x0, torch.tensor(t, dtype=torch.float64))
+        velocity = PREDICTIONS["velocity"].target(x0, eps, c)
+        assert worst(velocity, (late - early) / (2 * h)) < 1e-7
+
+
+# ---------------------------------------------------------------- arrays in, arrays out
+
+
+def test_the_kind_and_dtype_of_the_points_come_back() -> None:
+    model = Network(nets.MLP(2, widths=(8,), seed=0), ds.VP(), "x0")
+    single = {a: getattr(model, a)(np.ones((4, 2), np.float32), 0.5) for a in ANSWERS}
+    for answer, wanted in single.items():
+        ask = getattr(model, answer)
+        assert isinstance(wanted, np.ndarray)
+        assert wanted.dtype == np.float32
+        double = ask(np.ones((4, 2)), 0.5)
+        assert double.dtype == np.float64
+        tensor = ask(torch.ones(4, 2, dtype=torch.float64), 0.5)
+        assert isinstance(tensor, torch.Tensor)
+        assert tensor.dtype == torch.float64
+        np.testing.assert_array_equal(tensor.detach().numpy(), double)
+        assert ask(torch.ones(4, 2), 0.5).dtype == torch.float32
+        np.testing.assert_allclose(double, wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(ask([[1.0, 1.0]] * 4, 0.5), double)
+        assert ask(np.ones((0, 2)), 0.5).shape == (0, 2)
+    with pytest.raises(ArgumentError, match="floating"):
+        model.x0(np.ones((4, 2), int), 0.5)
+
+
+def test_answers_to_arrays_carry_no_graph_and_those_to_tensors_do() -> None:
+    net = nets.MLP(1, widths=(8,), seed=0)
+    model = Network(net, ds.VP(), "eps")
+    model.score(np.zeros((3, 1)), 0.5)
+    assert all(p.grad is None for p in net.parameters())
+    model.score(torch.zeros(3, 1), 0.5).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in net.out.parameters())
+
+
+@predictions
+def test_derivatives_in_x_and_in_t(predicts: str) -> None:
+    """Automatic derivatives of every answer against central differences, in float64."""
+    net = nets.MLP(2, widths=(8, 8), seed=4).double()
+    model = Network(net, ds.VP(), predicts)
+    random, h = np.random.default_rng(3), 1e-5
+    x = random.standard_normal((3, 2))
+    t = np.array([0.2, 0.5, 0.7])
+    for answer in ANSWERS:
+        ask = getattr(model, answer)
+        xs, ts = torch.tensor(x, requires_grad=True), torch.tensor(t, requires_grad=True)
+        by_x, by_t = torch.autograd.grad(ask(xs, ts)[:, 0].sum(), (xs, ts))
+        step = h * np.array([1.0, 0.0])
+        wanted = (ask(x + step, t) - ask(x - step, t))[:, 0] / (2 * h)
+        assert worst(by_x[:, 0], wanted) < 1e-7
+        wanted = (ask(x, t + h) - ask(x, t - h))[:, 0] / (2 * h)
+        assert worst(by_t, wanted) < 1e-6
+
+
+@predictions
+def test_a_batch_of_times_pairs_row_by_row(predicts: str) -> None:
+    model = Network(nets.MLP(2, widths=(8,), seed=0).double(), ds.Cosine(), predicts)
+    random = np.random.default_rng(5)
+    x, t = random.standard_normal((3, 4, 2)), random.uniform(0.1, 0.9, (3, 4))
+    for answer in ANSWERS:
+        ask = getattr(model, answer)
+        whole = ask(x, t)
+        assert whole.shape == (3, 4, 2)
+        for i, j in ((0, 0), (1, 3), (2, 2)):
+            alone = ask(x[i, j], float(t[i, j]))
+            assert alone.shape == (2,)
+            np.testing.assert_allclose(whole[i, j], alone, rtol=1e-12, atol=1e-13)
+        same = ask(x, np.full((3, 4), 0.3))
+        np.testing.assert_allclose(ask(x, 0.3), same, rtol=1e-12, atol=1e-13)
+        mixed = ask(torch.from_numpy(x), t)  # NumPy times beside tensors
+        np.testing.assert_allclose(mixed.detach().numpy(), whole, rtol=1e-12, atol=1e-13)
+        assert not np.allclose(whole, ask(x, t[::-1].copy()))  # the wrong pairs
+
+
+def test_what_the_net_sees() -> None:
+    net = Exact(lambda x, t: x)
+    model = Network(net, CHAIN, "eps")
+    model.eps(np.zeros((2, 3, 1)), np.array([[1.0, 5, 10], [15, 20, 2]]))
+    x, t = net.seen[-1]
+    assert x.shape == (6, 1)
+    np.testing.assert_allclose(t, np.array([1, 5, 10, 15, 20, 2]) / 20)
+    Network(net, CHAIN, "eps", time=torch.log).eps(np.zeros((2, 1)), 5.0)
+    np.testing.assert_allclose(net.seen[-1][1], np.log([5.0, 5.0]))
+
+    class Single(Exact):
+        def __init__(self) -> None:
+            super().__init__(lambda x, t: x)
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+    single = Single()
+    answer = Network(single, ds.EDM(), "x0").x0(np.full((2, 1), 0.1), 8.0)
+    assert {v.dtype for v in single.seen[-1]} == {torch.float32}
+    assert single.seen[-1][1].tolist() == [np.float32(0.1)] * 2
+    assert answer.dtype == np.float64
+
+
+def test_state_is_a_copy_of_the_weights_by_name() -> None:
+    net = nets.MLP(1, widths=(4,), seed=2)
+    state = Network(net, ds.VP()).state()
+    assert set(state) == set(net.state_dict())
+    assert all(isinstance(v, np.ndarray) for v in state.values())
+    np.testing.assert_array_equal(state["out.bias"], net.out.bias.detach().numpy())
+
+
+def test_the_net_of_a_seed() -> None:
+    """Same seed, same weights, whatever the global state; bounds of the initial weights."""
+    torch_state = torch.random.get_rng_state()
+    one, same, other = (nets.MLP(2, widths=(32, 16), seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    x, t = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.full((5,), 0.3)
+    assert torch.equal(one(x, t), same(x, t))
+    assert not torch.equal(one(x, t), other(x, t))
+    layers = [(layer, 6.0) for layer in one.hidden] + [(one.out, 3.0)]
+    for layer, gain in layers:
+        fan_in = layer.weight.shape[1]
+        assert 0.8 < layer.weight.abs().max() / (gain / fan_in) ** 0.5 <= 1
+        assert layer.bias.abs().max() <= fan_in**-0.5
+    assert one.hidden[0].weight.shape == (32, 2 + 1 + 2 * 4)
+    # Whole periods of the Fourier features: t and t + 1 differ by the raw time alone.
+    raw = nets.MLP(2, widths=(8,), frequencies=(), seed=1)
+    assert raw.hidden[0].weight.shape == (8, 3)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda x: x[:, :1], lambda x: x[:-1], lambda x: x[..., None], lambda x: x.sum()]
+)
+def test_an_answer_of_another_shape_is_refused(wrong: Callable[..., Any]) -> None:
+    model = Network(Exact(lambda x, t: wrong(x)), ds.VP(), "eps")
+    for answer in ANSWERS:
+        with pytest.raises(ArgumentError, match=r"net must answer with shape \(3, 2\)"):
+            getattr(model, answer)(np.zeros((3, 2)), 0.5)
+
+
+def test_bad_arguments_are_refused() -> None:
+    net = nets.MLP(1, widths=(4,))
+    with pytest.raises(ArgumentError, match="predicts must be one of eps, x0, score, v, velocity"):
+        Network(net, ds.VP(), "noise")
+    with pytest.raises(ArgumentError, match="process must be a Process"):
+        Network(net, "VP", "eps")  # type: ignore[arg-type]
+    model = Network(net, ds.VP(), "eps")
+    for t in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ArgumentError):
+            model.x0(np.zeros((3, 1)), t)
+    with pytest.raises(ArgumentError, match="whole number of steps"):
+        Network(net, CHAIN, "eps").x0(np.zeros((3, 1)), 2.5)
+    for bad in ({"dim": 0}, {"widths": ()}, {"widths": (4, 0)}):
+        with pytest.raises(ArgumentError, match="widths"):
+            nets.MLP(**{"dim": 1, **bad})  # type: ignore[arg-type]
