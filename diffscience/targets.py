@@ -438,9 +438,9 @@ def over(a: Array) -> Array:
 
 
 def log_weights(w: Array) -> Array:
-    """log w, with -1e300 for a weight of 0, so that nothing turns NaN."""
+    """log w, with -1e37 for a weight of 0, so that nothing turns NaN."""
     xp = namespace(w)
     positive = w > 0
     return xp.where(
-        positive, xp.log(xp.where(positive, w, xp.ones_like(w))), xp.full_like(w, -1e300)
+        positive, xp.log(xp.where(positive, w, xp.ones_like(w))), xp.full_like(w, -1e37)
     )

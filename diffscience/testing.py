@@ -233,11 +233,12 @@ def assert_stein(law: Any, tolerance: float = 1e-8) -> float:
     """
     x, weights = _quadrature(law)
     score = numpy(law.score(x))
-    first = weights @ score
-    second = (weights[:, None] * score).T @ (x - weights @ x)
+    with np.errstate(all="ignore"):  # a score that is not finite is told below
+        first = weights @ score
+        second = (weights[:, None] * score).T @ (x - weights @ x)
+        # The score has the units of 1/x: errors are measured in units of its own spread.
+        spread = math.sqrt(max(float(weights @ np.sum(score * score, axis=1)), 1e-300))
     dim = x.shape[1]
-    # The score has the units of 1/x: errors are measured in units of its own spread.
-    spread = math.sqrt(max(float(weights @ np.sum(score * score, axis=1)), 1e-300))
     error = _compare("E score = 0", first[None] / spread, np.zeros((1, dim)), tolerance)
     wanted = -np.eye(dim).reshape(1, -1)
     return max(error, _compare("E score x^T = -I", second.reshape(1, -1), wanted, tolerance))
@@ -347,7 +348,9 @@ def assert_tweedie(
     x, rows = states(law, process, times(process, (0.2, 0.5, 0.8)) if t is None else t, n, seed)
     step = process.at(rows)
     alpha, var = (np.broadcast_to(numpy(a), rows.shape)[:, None] for a in (step.scale, step.var))
-    mean, cov, kept = _posterior(law, x, alpha, var, numpy(law.diffuse(step).log_prob(x)), tolerance)
+    mean, cov, kept = _posterior(
+        law, x, alpha, var, numpy(law.diffuse(step).log_prob(x)), tolerance
+    )
     if kept.mean() < 0.5:
         raise AssertionError(
             f"Tweedie: p_t(x) = E p(x | X_0) holds to {0.01 * tolerance:.1g} at {kept.sum()} of "
@@ -361,7 +364,9 @@ def assert_tweedie(
         "score = (alpha x0 - x)/var": (model.score(x, rows), -eps / sigma, alpha / var),
         "eps = (x - alpha x0)/sigma": (model.eps(x, rows), eps, alpha / sigma),
         "v = alpha eps - sigma x0": (
-            model.v(x, rows), alpha * eps - sigma * mean, alpha * alpha / sigma + sigma
+            model.v(x, rows),
+            alpha * eps - sigma * mean,
+            alpha * alpha / sigma + sigma,
         ),
     }
     worst = 0.0

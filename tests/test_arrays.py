@@ -35,7 +35,9 @@ if importlib.util.find_spec("jax"):
 def near(got: Any, wanted: Any, tolerance: float) -> None:
     got, wanted = np.asarray(got, dtype=np.float64), np.asarray(wanted, dtype=np.float64)
     assert got.shape == wanted.shape
-    np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance * max(1.0, np.abs(wanted).max(initial=0)))
+    np.testing.assert_allclose(
+        got, wanted, rtol=tolerance, atol=tolerance * max(1.0, np.abs(wanted).max(initial=0))
+    )
 
 
 # ---------------------------------------------------------------- libraries
@@ -82,10 +84,19 @@ def test_cdf_and_quantile_agree(library: Any) -> None:
 
 
 def test_parameters_of_any_library_meet_points_of_any() -> None:
-    weights, means, covs = [0.3, 0.7], [[0.0, 1.0], [2.0, -1.0]], [np.eye(2).tolist(), [[1.0, 0.5], [0.5, 2.0]]]
+    weights, means, covs = (
+        [0.3, 0.7],
+        [[0.0, 1.0], [2.0, -1.0]],
+        [np.eye(2).tolist(), [[1.0, 0.5], [0.5, 2.0]]],
+    )
     makers = [np.asarray, torch.tensor, array_api_strict.asarray]
     laws = [
-        ds.GaussianMixture(*(make(np.asarray(p).tolist()) if make is torch.tensor else make(p) for p in (weights, means, covs)))
+        ds.GaussianMixture(
+            *(
+                make(np.asarray(p).tolist()) if make is torch.tensor else make(p)
+                for p in (weights, means, covs)
+            )
+        )
         for make in makers
     ]
     x = np.random.default_rng(0).standard_normal((20, 2))
@@ -93,7 +104,11 @@ def test_parameters_of_any_library_meet_points_of_any() -> None:
     for law in laws:
         tolerance = 1e-6 if isinstance(law.weights, torch.Tensor) else 1e-13  # float32 parameters
         near(law.diffuse(HALF).score(torch.tensor(x)), wanted, tolerance)
-    near(laws[1].diffuse(HALF).score(torch.tensor(x)), laws[1].diffuse(HALF).log_prob_and_score(torch.tensor(x))[1], 1e-13)
+    near(
+        laws[1].diffuse(HALF).score(torch.tensor(x)),
+        laws[1].diffuse(HALF).log_prob_and_score(torch.tensor(x))[1],
+        1e-13,
+    )
 
 
 # ---------------------------------------------------------------- float32
@@ -223,7 +238,11 @@ def test_derivatives_by_parameters_of_a_mixture() -> None:
 
 
 def test_no_global_state_is_touched() -> None:
-    dtype, seed, numpy_state = torch.get_default_dtype(), torch.random.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    dtype, seed, numpy_state = (
+        torch.get_default_dtype(),
+        torch.random.get_rng_state(),
+        np.random.get_state(),
+    )  # noqa: NPY002
     threads, errors = torch.get_num_threads(), np.geterr()
     for make in gallery.ALL.values():
         law = make()
@@ -234,7 +253,9 @@ def test_no_global_state_is_touched() -> None:
         oracle.x0(np.zeros((2, law.dim)), np.array([0.2, 0.7]))
     assert torch.get_default_dtype() == dtype
     assert torch.equal(torch.random.get_rng_state(), seed)
-    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))  # noqa: NPY002
+    assert all(
+        np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True)
+    )  # noqa: NPY002
     assert torch.get_num_threads() == threads and np.geterr() == errors
 
 

@@ -27,7 +27,9 @@ def mixture(dim: int, rank: int | None = None, count: int = 4) -> ds.GaussianMix
 def same(one: Any, other: Any, x: np.ndarray, tolerance: float = 1e-12) -> None:
     for ask in ("log_prob", "score", "hessian"):
         wanted = getattr(one, ask)(x)
-        np.testing.assert_allclose(getattr(other, ask)(x), wanted, rtol=tolerance, atol=10 * tolerance)
+        np.testing.assert_allclose(
+            getattr(other, ask)(x), wanted, rtol=tolerance, atol=10 * tolerance
+        )
 
 
 def all_laws(law: Any, x: np.ndarray) -> None:
@@ -55,7 +57,9 @@ def test_every_dimension_obeys_the_laws(dim: int) -> None:
     log_p = -0.5 * np.einsum("ni,ij,nj->n", off, inverse, off)
     log_p -= 0.5 * np.linalg.slogdet(2 * np.pi * law.covs[0])[1]
     np.testing.assert_allclose(one.log_prob(x), log_p, rtol=1e-10)
-    assert one.entropy() == pytest.approx(0.5 * np.linalg.slogdet(2 * np.pi * np.e * law.covs[0])[1])
+    assert one.entropy() == pytest.approx(
+        0.5 * np.linalg.slogdet(2 * np.pi * np.e * law.covs[0])[1]
+    )
     # The posterior of one Gaussian: the textbook's gain.
     s, v = HALF.scale, HALF.var
     gain = s * law.covs[0] @ np.linalg.inv(s * s * law.covs[0] + v * np.eye(dim))
@@ -84,7 +88,9 @@ def test_boxes_of_every_dimension_are_products(dim: int) -> None:
     x = np.random.default_rng(4).standard_normal((10, dim))
     log_p = line.log_prob(x.reshape(-1, 1)).reshape(10, dim).sum(-1)
     np.testing.assert_allclose(box.log_prob(x), log_p, rtol=1e-13)
-    np.testing.assert_allclose(box.score(x), line.score(x.reshape(-1, 1)).reshape(10, dim), rtol=1e-12)
+    np.testing.assert_allclose(
+        box.score(x), line.score(x.reshape(-1, 1)).reshape(10, dim), rtol=1e-12
+    )
     all_laws(box, x)
 
 
@@ -103,12 +109,16 @@ def test_a_weight_of_nothing_is_nothing(dim: int, weight: float) -> None:
     same(law, more, x)
     assert np.all(np.abs(more.sample(1000, 1)).max(0) < 30)
     if weight:  # where nothing else is, the weight of 1e-300 is the law
-        near = ds.GaussianMixture([1.0, weight], [[0.0] * dim, [100.0] * dim], np.full((2, dim), 1.0))
+        near = ds.GaussianMixture(
+            [1.0, weight], [[0.0] * dim, [100.0] * dim], np.full((2, dim), 1.0)
+        )
         got = near.log_prob(np.full(dim, 100.0))
         assert got == pytest.approx(math.log(1e-300) - 0.5 * dim * math.log(2 * math.pi), rel=1e-13)
     else:
         # A component without weight needs no width, and has no say however close.
-        sharp = ds.GaussianMixture(weights, means, np.concatenate([law.covs, np.zeros((1, dim, dim))]))
+        sharp = ds.GaussianMixture(
+            weights, means, np.concatenate([law.covs, np.zeros((1, dim, dim))])
+        )
         same(law.diffuse(HALF), sharp.diffuse(HALF), x)
 
 
@@ -119,14 +129,18 @@ def test_weights_are_normalised_and_scale_free() -> None:
         same(law, ds.GaussianMixture(factor * law.weights, law.means, law.covs), x)
     rings = ds.Rings([1.0, 2.0], [0.0, 1e-250]).diffuse(HALF)
     same(ds.Rings([2.0]).diffuse(HALF), rings, x)
-    boxes = ds.Boxes([[0.0, 0.0], [5.0, 5.0]], [[1.0, 1.0], [6.0, 6.0]], [1e-250, 0.0]).diffuse(HALF)
+    boxes = ds.Boxes([[0.0, 0.0], [5.0, 5.0]], [[1.0, 1.0], [6.0, 6.0]], [1e-250, 0.0]).diffuse(
+        HALF
+    )
     same(ds.Boxes([[0.0, 0.0]], [[1.0, 1.0]]).diffuse(HALF), boxes, x)
 
 
 @pytest.mark.parametrize("count", [1, 2, 1000])
 def test_repeated_components_are_one(count: int) -> None:
     law = ds.GaussianMixture([1.0], [[1.0, -1.0]], [[[1.0, 0.6], [0.6, 2.0]]])
-    many = ds.GaussianMixture(np.ones(count), np.tile(law.means, (count, 1)), np.tile(law.covs, (count, 1, 1)))
+    many = ds.GaussianMixture(
+        np.ones(count), np.tile(law.means, (count, 1)), np.tile(law.covs, (count, 1, 1))
+    )
     same(law, many, law.sample(10, 1))
     np.testing.assert_allclose(many.cov, law.cov, rtol=1e-12)
 
@@ -174,7 +188,9 @@ def test_points_without_width(dim: int) -> None:
     if dim == 1:
         order = np.sort(points[:, 0])
         np.testing.assert_allclose(cloud.cdf(order[:, None]), np.arange(1, 6) / 5, rtol=1e-14)
-        np.testing.assert_allclose(cloud.quantile([0.1, 0.5, 0.9])[:, 0], order[[0, 2, 4]], rtol=1e-12)
+        np.testing.assert_allclose(
+            cloud.quantile([0.1, 0.5, 0.9])[:, 0], order[[0, 2, 4]], rtol=1e-12
+        )
 
 
 def test_one_point() -> None:
@@ -230,7 +246,9 @@ def test_a_negative_scale_mirrors(target: str) -> None:
     np.testing.assert_allclose(mirror.score(-x), -law.score(x), rtol=1e-12, atol=1e-12)
     step = ds.Transition(-0.8, 0.36)
     base = gallery.ALL[target]()
-    np.testing.assert_allclose(base.denoise(-x, step), base.denoise(x, ds.Transition(0.8, 0.36)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        base.denoise(-x, step), base.denoise(x, ds.Transition(0.8, 0.36)), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("target", gallery.ALL)

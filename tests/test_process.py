@@ -55,7 +55,9 @@ def exact_step(name: str, s: float, t: float) -> tuple[float, float]:
 
 def test_transitions_form_a_monoid() -> None:
     random = np.random.default_rng(0)
-    a, b, c = (ds.Transition(random.standard_normal(7), random.exponential(size=7)) for _ in range(3))
+    a, b, c = (
+        ds.Transition(random.standard_normal(7), random.exponential(size=7)) for _ in range(3)
+    )
     left, right = a.then(b).then(c), a.then(b.then(c))
     for one, other in ((left.scale, right.scale), (left.var, right.var)):
         np.testing.assert_allclose(one, other, rtol=1e-15)
@@ -136,7 +138,9 @@ def test_a_chain_of_a_process_is_that_process() -> None:
     np.testing.assert_allclose(chain.alpha(np.arange(51)), ds.VP().alpha(t), rtol=1e-13)
     np.testing.assert_allclose(chain.var(np.arange(51)), ds.VP().var(t), rtol=1e-13)
     cosine = ds.Chain.cosine(1000)
-    np.testing.assert_allclose(cosine.alpha(np.arange(900)), ds.Cosine().alpha(np.arange(900) / 1000), rtol=1e-11)
+    np.testing.assert_allclose(
+        cosine.alpha(np.arange(900)), ds.Cosine().alpha(np.arange(900) / 1000), rtol=1e-11
+    )
     with pytest.raises(ds.ArgumentError, match="process must preserve variance"):
         ds.Chain.of(ds.VE(), t)
 
@@ -201,7 +205,9 @@ def test_diffusions_are_those_of_the_papers() -> None:
     np.testing.assert_allclose(ds.VE(25.0).diffusion(t), 25.0**t, rtol=1e-13)
     np.testing.assert_allclose(ds.EDM().diffusion(t) ** 2, 2 * t, rtol=1e-13)
     integral = 0.1 * t + 19.9 * t**2 / 2
-    np.testing.assert_allclose(ds.SubVP().diffusion(t) ** 2, beta * -np.expm1(-2 * integral), rtol=1e-12)
+    np.testing.assert_allclose(
+        ds.SubVP().diffusion(t) ** 2, beta * -np.expm1(-2 * integral), rtol=1e-12
+    )
 
 
 @processes
@@ -210,7 +216,9 @@ def test_log_snr_falls_and_is_inverted(name: str) -> None:
     t = testing.times(process, np.linspace(0.01, 0.99, 60))
     level = process.log_snr(t)
     assert np.all(np.diff(level) < 0)
-    np.testing.assert_allclose(level, np.log(process.alpha(t) ** 2 / process.var(t)), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        level, np.log(process.alpha(t) ** 2 / process.var(t)), rtol=1e-12, atol=1e-12
+    )
     if isinstance(process, ds.Chain):
         assert np.array_equal(process.time_of_log_snr(level + 1e-9), t)
         assert process.time_of_log_snr(1e9) == 1.0

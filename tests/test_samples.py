@@ -92,7 +92,9 @@ def test_counts_of_components(target: str) -> None:
     assert scipy.stats.chisquare(counts, N * wrong / wrong.sum()).pvalue < 1e-6
 
 
-@pytest.mark.parametrize("target", ["skewed_pair", "rings", "two_moons", "checkerboard", "empirical"])
+@pytest.mark.parametrize(
+    "target", ["skewed_pair", "rings", "two_moons", "checkerboard", "empirical"]
+)
 def test_chi_square_on_a_grid(target: str) -> None:
     """Cells of a lattice, their masses by Gauss and Legendre's rule on the density, 1e-6, seed 4."""
     law = gallery.ALL[target]().diffuse(ds.Transition(0.6, 0.16))
@@ -100,7 +102,9 @@ def test_chi_square_on_a_grid(target: str) -> None:
     cells, order = 12, 10
     y, w = np.polynomial.legendre.leggauss(order)
     width = (high - low) / cells
-    axes = [a + h * (np.arange(cells)[:, None] + 0.5 + 0.5 * y) for a, h in zip(low, width, strict=True)]
+    axes = [
+        a + h * (np.arange(cells)[:, None] + 0.5 + 0.5 * y) for a, h in zip(low, width, strict=True)
+    ]
     x = np.stack(np.meshgrid(axes[0].ravel(), axes[1].ravel(), indexing="ij"), -1)
     p = np.exp(law.log_prob(x)).reshape(cells, order, cells, order)
     mass = np.einsum("aibj,i,j->ab", p, w, w) * np.prod(width) / 4
@@ -122,7 +126,9 @@ def test_chi_square_on_a_grid(target: str) -> None:
 def test_samples_of_mixtures_in_other_dimensions(dim: int) -> None:
     random = np.random.default_rng(5)
     root = random.standard_normal((3, dim, dim))
-    law = ds.GaussianMixture([0.5, 0.3, 0.2], 2 * random.standard_normal((3, dim)), root @ root.swapaxes(1, 2))
+    law = ds.GaussianMixture(
+        [0.5, 0.3, 0.2], 2 * random.standard_normal((3, dim)), root @ root.swapaxes(1, 2)
+    )
     x = law.diffuse(ds.Transition(0.8, 0.36)).sample(N, random)
     testing.assert_samples_follow(x, law.diffuse(ds.Transition(0.8, 0.36)))
     with pytest.raises(AssertionError, match="cdfs differ"):
