@@ -152,8 +152,11 @@ class Network(Model):
     def prediction(self, x: torch.Tensor, t: Array) -> torch.Tensor:
         """The bare output of the network at tensors x (*b, D) and t, in the dtype of x.
 
-        Raises ArgumentError where the network answers with another shape than that of x.
+        Raises ArgumentError for points that are whole numbers, and where the network answers with
+        another shape than that of x.
         """
+        if not x.dtype.is_floating_point:  # the answer takes the dtype of x, and would be rounded
+            raise ArgumentError("x", "be a floating-point array", str(x.dtype))
         weight = next(self.net.parameters(), None)
         home = x if weight is None else weight
         times = torch.as_tensor(

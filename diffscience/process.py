@@ -183,6 +183,15 @@ def _positive(name: str, value: float) -> None:
         raise ArgumentError(name, "be a positive number", value)
 
 
+def _one(process: Process, t: Array) -> Array:
+    """alpha of the processes that leave the data where they are."""
+    return 0.0 * t + 1.0
+
+
+def _zero(process: Process, t: Array) -> Array:
+    return 0.0 * t
+
+
 @dataclass(frozen=True)
 class VP(Process):
     """Variance-preserving process with linear beta (Song et al. 2021, eq. 32; T = 1).
@@ -296,11 +305,7 @@ class VE(Process):
         if self.sigma == 1:
             raise ArgumentError("sigma", "differ from 1, where g is constant", self.sigma)
 
-    def _alpha(self, t: Array) -> Array:
-        return 0.0 * t + 1.0
-
-    def _dalpha(self, t: Array) -> Array:
-        return 0.0 * t
+    _alpha, _dalpha = _one, _zero
 
     def _var(self, t: Array) -> Array:
         return self._gap(0.0 * t, t)
@@ -336,11 +341,7 @@ class VEGeometric(Process):
     def _rate(self) -> float:
         return 2 * math.log(self.sigma_max / self.sigma_min)
 
-    def _alpha(self, t: Array) -> Array:
-        return 0.0 * t + 1.0
-
-    def _dalpha(self, t: Array) -> Array:
-        return 0.0 * t
+    _alpha, _dalpha = _one, _zero
 
     def _var(self, t: Array) -> Array:
         return self._gap(0.0 * t, t)
@@ -362,11 +363,7 @@ class EDM(Process):
     def __post_init__(self) -> None:
         _positive("T", self.T)
 
-    def _alpha(self, t: Array) -> Array:
-        return 0.0 * t + 1.0
-
-    def _dalpha(self, t: Array) -> Array:
-        return 0.0 * t
+    _alpha, _dalpha = _one, _zero
 
     def _var(self, t: Array) -> Array:
         return t * t

@@ -24,6 +24,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from .arrays import (
@@ -266,17 +267,29 @@ class Target:
     def _chunks(
         self, work: Callable[[Array, Array, Array], Array], x: Array, S: Array, V: Array, width: int
     ) -> Array:
-        """work on chunks of float64 rows, joined; `width` numbers in each row's largest array."""
+        """work on chunks of float64 rows, joined in the dtype of x.
+
+        width : numbers in each row's largest temporary array.
+        """
         xp, n = namespace(x), x.shape[0]
-        size = max(1, CHUNK // max(width, 1))
+        # An accelerator wants long rows of work, 64 MB at a time; a processor those of its cache.
+        room = CHUNK if str(array_api_compat.device(x)) == "cpu" else 32 * CHUNK
+        size = max(1, room // max(width, 1))
         if n <= size or is_traced(x):
             return work(wide(x), S, V)
 
-        def rows(a: Array, i: int) -> Array:
-            return a[i : min(i + size, n), ...] if getattr(a, "ndim", 0) else a
+        def part(i: int) -> Array:
+            noise = [a[i : i + size] if getattr(a, "ndim", 0) else a for a in (S, V)]
+            return xp.astype(work(wide(x[i : i + size]), *noise), x.dtype, copy=False)
 
-        parts = [work(wide(rows(x, i)), rows(S, i), rows(V, i)) for i in range(0, n, size)]
-        return xp.concat(parts, axis=0)
+        first = part(0)
+        if not isinstance(first, np.ndarray):
+            return xp.concat([first, *map(part, range(size, n, size))], axis=0)
+        joined = np.empty((n, *first.shape[1:]), x.dtype)  # in place, so that nothing stands twice
+        joined[:size] = first
+        for i in range(size, n, size):
+            joined[i : i + size] = part(i)
+        return joined
 
     def _rows_log_prob(self, x: Array, S: Array, V: Array) -> Array:
         width = self._count * self.dim

@@ -88,20 +88,25 @@ def train(
 
     Raises
     ------
-    ArgumentError : numbers out of range, or a loss that is not finite (which step is said).
+    ArgumentError : numbers out of range, data of another kind, or a loss that is not finite; the
+        step is said.
     """
     for name, value in (("steps", steps), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ArgumentError(name, "be a whole number of at least 1", value)
     if ema is not None and not 0 <= ema < 1:
         raise ArgumentError("ema", "lie in [0, 1)", ema)
+    if not 0 < rate < np.inf:
+        raise ArgumentError("rate", "be a positive number", rate)
+    points = isinstance(data, torch.Tensor) and data.ndim == 2 and len(data) > 0
+    if not points and not isinstance(data, Target):
+        raise ArgumentError("data", "be a Target or a tensor of points (n, D), n >= 1", data)
     home = next(network.net.parameters())
     generator = torch.Generator(home.device).manual_seed(seed)
     draw_times = times or uniform_times(network.process)
     adam = torch.optim.Adam(network.net.parameters(), lr=rate)
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(
-        adam, steps, eta_min=rate if final_rate is None else final_rate
-    )
+    floor = rate if final_rate is None else final_rate
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=floor)
     average = (
         None
         if ema is None

@@ -311,11 +311,11 @@ def test_monte_carlo_meets_quadrature(law: Any, mix: float) -> None:
 
 
 def test_no_model_beats_the_exact_one() -> None:
-    """Seed 6: a model with its eps 20 % off lies above the best by more than 4.9 errors."""
+    """Seed 6: a model whose eps is half too large lies above the best by more than 4.9 errors."""
 
     class Off(Oracle):
         def eps(self, x: Any, t: Any) -> Any:
-            return 1.2 * super().eps(x, t)
+            return 1.5 * super().eps(x, t)
 
     law = gallery.julia_bimodal()
     x0 = law.sample(20_000, 6)

@@ -65,7 +65,8 @@ def _imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             module = (node.module or "").removeprefix("diffscience").lstrip(".")
             if node.level == 1 or (node.module or "").startswith("diffscience"):
-                found |= {module} if module else {alias.name for alias in node.names}
+                names = {alias.name for alias in node.names} - {"__version__"}
+                found |= {module} if module else names
     return found
 
 
