@@ -23,10 +23,11 @@ from . import __version__
 
 __all__ = ["main"]
 
-_REQUIRED = (
-    "numpy scipy torch torchsde torchdiffeq matplotlib pandas array-api-compat numba POT tqdm "
-    "tabulate pillow safetensors platformdirs"
-).split()
+_REQUIRED: tuple[str, ...] = (
+    *("numpy", "scipy", "torch", "torchsde", "torchdiffeq", "matplotlib", "pandas"),
+    *("array-api-compat", "numba", "POT", "tqdm", "tabulate", "pillow"),
+    *("safetensors", "platformdirs"),
+)
 _OPTIONAL = ("jax", "mpmath", "pytest", "hypothesis", "array-api-strict")
 _TARGETS = ("julia_bimodal", "skewed_pair", "rings", "checkerboard", "s_curve", "empirical")
 _PROCESSES = ("VP", "EDM", "RectifiedFlow", "Chain.linear")

@@ -133,8 +133,10 @@ def ddim(
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
         x0 = _clipped(_asked(model.x0, x, t), clip)
         eps = (wide(x) - process.alpha(t) * wide(x0)) / math.sqrt(var_t)
-        w2 = eta * eta * step.var * var_s / var_t
-        mean = process.alpha(s) * wide(x0) + math.sqrt(max(var_s - w2, 0.0)) * eps
+        small = step.var * var_s / var_t
+        # var(s) - w^2 with no difference: var(s) - btilde = (a var(s))^2/var(t).
+        w2, rest = eta * eta * small, (1 - eta * eta) * small + (step.scale * var_s) ** 2 / var_t
+        mean = process.alpha(s) * wide(x0) + math.sqrt(rest) * eps
         x = _kept(mean + math.sqrt(w2) * wide(_noise(draws, x)) if w2 > 0 else mean, x)
         yield s, x
 
@@ -174,7 +176,11 @@ def _asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array
 
 
 def _clipped(x0: Array, clip: float | None) -> Array:
-    return x0 if clip is None else namespace(x0).clip(x0, -clip, clip)
+    if clip is None:
+        return x0
+    if not clip > 0:
+        raise ArgumentError("clip", "be a positive number", clip)
+    return namespace(x0).clip(x0, -clip, clip)
 
 
 def _kept(value: Array, x: Array) -> Array:

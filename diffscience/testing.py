@@ -29,6 +29,7 @@ AssertionError: samples follow the law along [1.]: the cdfs differ by ...
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import weakref
@@ -90,7 +91,7 @@ def processes(steps: int = 40) -> dict[str, Process]:
     return found
 
 
-def times(process: Process, fractions: Sequence[float] = _FRACTIONS) -> np.ndarray:
+def times(process: Process, fractions: Sequence[float] | np.ndarray = _FRACTIONS) -> np.ndarray:
     """Those fractions of the process's end time, (m,); whole steps of a chain, from 1 on."""
     t = np.asarray(fractions, dtype=np.float64) * process.T
     if _is_discrete(process):
@@ -148,12 +149,17 @@ def assert_hessian_is_jacobian(
     """
     score, hessian = law if isinstance(law, tuple) else (law.score, law.hessian)
     got = numpy(hessian(points))
-    rows = [_gradient(lambda x, i=i: score(x)[..., i], points, step) for i in range(got.shape[-1])]
+    columns = [functools.partial(_coordinate, score, i) for i in range(got.shape[-1])]
+    rows = [_gradient(column, points, step) for column in columns]
     limit = _limit(tolerance, points)
     wanted = np.stack(rows, axis=-2)
     error = _compare("Hessian = grad score", _flat(got), _flat(wanted), limit, points)
     mirror = np.swapaxes(got, -1, -2)
     return max(error, _compare("Hessian is symmetric", _flat(got), _flat(mirror), limit, points))
+
+
+def _coordinate(function: Callable[[Array], Array], i: int, x: Array) -> Array:
+    return function(x)[..., i]
 
 
 def _gradient(function: Callable[[Array], Array], points: Array, step: float) -> np.ndarray:
@@ -301,13 +307,12 @@ def assert_fokker_planck(
     """
     import torch
 
-    x, rows = (torch.as_tensor(a, dtype=torch.float64) for a in states(law, process, t, n, seed))
-    rows.requires_grad_(True)
-    moved = law.diffuse(process.at(rows))
-    (slope,) = torch.autograd.grad(moved.log_prob(x).sum(), rows)
-    still = law.diffuse(process.at(rows.detach()))
+    x, rows = states(law, process, t, n, seed)
+    clock = torch.tensor(rows, requires_grad=True)
+    moved = law.diffuse(process.at(clock))
+    (slope,) = torch.autograd.grad(moved.log_prob(torch.tensor(x)).sum(), clock)
+    still = law.diffuse(process.at(rows))
     score, hessian = numpy(still.score(x)), numpy(still.hessian(x))
-    x, rows = numpy(x), numpy(rows)
     f, half_g2 = process.drift(rows), 0.5 * process.diffusion(rows) ** 2
     terms = np.stack(
         [

@@ -1,4 +1,4 @@
-"""Laws at the edge: zero weights, repeated components, covariances of less than full rank, nothing."""
+"""Laws at the edge: zero weights, repeated components, covariances short of full rank, nothing."""
 
 from __future__ import annotations
 
@@ -163,7 +163,8 @@ def test_less_than_full_rank(dim: int, rank: int) -> None:
     # The posterior stays in the subspaces, and is positive semi-definite.
     posterior = law.condition(x[0], HALF)
     lowest = np.linalg.eigvalsh(posterior.covs)
-    assert np.all(lowest > -1e-12) and np.all(np.sum(lowest > 1e-9, -1) == rank)
+    assert np.all(lowest > -1e-12)
+    assert np.all(np.sum(lowest > 1e-9, -1) == rank)
 
 
 @dims
@@ -216,7 +217,8 @@ def test_empty_batches(target: str, shape: tuple[int, ...]) -> None:
         assert [tuple(a.shape) for a in law.log_prob_and_score(x)] == [shape, (*shape, d)]
         for answer in ("score", "x0", "eps", "v", "velocity"):
             got = getattr(oracle, answer)(x, 0.5)
-            assert tuple(got.shape) == (*shape, d) and got.dtype == x.dtype
+            assert tuple(got.shape) == (*shape, d)
+            assert got.dtype == x.dtype
         assert tuple(oracle.posterior_cov(x, 0.5).shape) == (*shape, d, d)
     t = np.zeros(shape)
     assert oracle.score(np.zeros((*shape, d)), t + 0.5).shape == (*shape, d)

@@ -316,7 +316,7 @@ def test_tweedie(target: str, process: str) -> None:
     law = law_of(target)
     if target == "checkerboard":  # an edge is too sharp for a lattice
         law = _BOARD
-    testing.assert_tweedie(ds.Oracle(law, PROCESSES[process]), law)
+    testing.assert_tweedie(ds.Oracle(law, PROCESSES[process]), law, n=2)
 
 
 _BOARD = gallery.checkerboard().diffuse(ds.Transition(1.0, 0.04))

@@ -8,6 +8,7 @@ joint laws of the whole chain. Statistical tests have |z| < 4.9 (1e-6 two-sided)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mpmath as mp
@@ -111,8 +112,7 @@ def test_every_term_is_the_divergence_of_its_step(kind: str, dim: int, mix: floa
     assert found.error == pytest.approx(rows.sum(1).std(ddof=1) / math.sqrt(40), rel=1e-10)
     assert found.dim == dim
     # The three names are the parts of the sum.
-    assert found.L_0 == found.terms[0]
-    assert found.L_K == found.terms[-1]
+    assert found.terms[[0, -1]].tolist() == [found.L_0, found.L_K]
     assert found.L_between == pytest.approx(rows[:, 1:-1].sum(1).mean(), rel=1e-10)
     assert found.bits == pytest.approx(found.total / (dim * math.log(2)), rel=1e-15)
 
@@ -143,7 +143,13 @@ def test_tensors_and_single_precision_have_the_same_bound() -> None:
 
 def test_the_progress_wrapper_sees_every_step() -> None:
     seen: list[int] = []
-    losses.bound(oracle(), np.zeros((3, 1)), 0, progress=lambda ks: (seen.append(k) or k for k in ks))
+
+    def wrap(steps: Iterable[int]) -> Iterator[int]:
+        for k in steps:
+            seen.append(k)
+            yield k
+
+    losses.bound(oracle(), np.zeros((3, 1)), 0, progress=wrap)
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
@@ -256,7 +262,9 @@ def test_where_each_variance_is_the_right_one() -> None:
 def test_the_bound_lies_above_the_entropy(law: Any, mix: float) -> None:
     entropy = law.entropy()
     totals = [
-        losses.best_bound(Oracle(law, ds.Chain.of(ds.VP(), np.linspace(0, 1, K + 1))), mix=mix).total
+        losses.best_bound(
+            Oracle(law, ds.Chain.of(ds.VP(), np.linspace(0, 1, K + 1))), mix=mix
+        ).total
         for K in (4, 16)
     ]
     assert min(totals) > entropy
@@ -324,18 +332,18 @@ def test_no_model_beats_the_exact_one() -> None:
 
 
 def test_the_stated_error_is_the_spread() -> None:
-    """Seed 8: 600 bounds of 60 points; their spread has a relative error of 1/sqrt(1200) = 2.9 %.
+    """Seed 8: 400 bounds of 60 points; their spread has a relative error of 1/sqrt(800) = 3.5 %.
 
     The totals are sums over 60 independent points, whose kurtosis adds 1 % at most to that.
     """
     law, random = gaussian(), np.random.default_rng(8)
     chain = ds.Chain.linear(3, 0.2, 0.6)
-    runs = [losses.bound(Oracle(law, chain), law.sample(60, random), random) for _ in range(600)]
+    runs = [losses.bound(Oracle(law, chain), law.sample(60, random), random) for _ in range(400)]
     spread = np.std([run.total for run in runs], ddof=1)
     stated = math.sqrt(np.mean([run.error**2 for run in runs]))
-    limit = LIMIT * 1.15 / math.sqrt(1200)
+    limit = LIMIT * 1.15 / math.sqrt(800)
     assert abs(spread / stated - 1) < limit
-    assert abs(spread / (1.25 * stated) - 1) > limit  # the wrong twin
+    assert abs(spread / (1.4 * stated) - 1) > limit  # the wrong twin
     terms = np.std([run.terms for run in runs], axis=0, ddof=1)
     each = np.sqrt(np.mean([run.errors**2 for run in runs], axis=0))
     assert np.all(np.abs(terms / each - 1) < limit)

@@ -20,6 +20,8 @@ processes = pytest.mark.parametrize("name", PROCESSES)
 continuous = pytest.mark.parametrize("name", CONTINUOUS)
 chains = pytest.mark.parametrize("name", CHAINS)
 
+_low: Any = mp.mpf(0.01)
+
 # alpha and var at 40 digits, written from the papers' definitions and not from the package.
 EXACT: dict[str, Any] = {
     "VP": lambda t: (mp.exp(-_B(t) / 2), 1 - mp.exp(-_B(t))),
@@ -30,7 +32,6 @@ EXACT: dict[str, Any] = {
     "EDM": lambda t: (mp.mpf(1), t * t),
     "RectifiedFlow": lambda t: (1 - t, t * t),
 }
-_low = mp.mpf(0.01)
 
 
 def _B(t: Any) -> Any:
@@ -63,7 +64,8 @@ def test_transitions_form_a_monoid() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-15)
     e = ds.Transition.identity()
     for same in (a.then(e), e.then(a)):
-        assert np.array_equal(same.scale, a.scale) and np.array_equal(same.var, a.var)
+        assert np.array_equal(same.scale, a.scale)
+        assert np.array_equal(same.var, a.var)
     # The order matters: noise that comes first is scaled later.
     assert ds.Transition(0.5, 1.0).then(ds.Transition(2.0, 3.0)).var == 7.0
     assert ds.Transition(2.0, 3.0).then(ds.Transition(0.5, 1.0)).var == 1.75
@@ -148,14 +150,16 @@ def test_a_chain_of_a_process_is_that_process() -> None:
 @processes
 def test_paths_start_at_the_data_and_compose(name: str) -> None:
     process = PROCESSES[name]
-    assert process.alpha(0.0) == 1.0 and process.var(0.0) == 0.0
+    assert process.alpha(0.0) == 1.0
+    assert process.var(0.0) == 0.0
     t = testing.times(process, np.linspace(0.05, 0.95, 19))
     i, j = np.triu_indices(len(t))
     path = process.at(t[i]).then(process.between(t[i], t[j]))
     np.testing.assert_allclose(path.scale, process.alpha(t[j]), rtol=1e-13)
     np.testing.assert_allclose(path.var, process.var(t[j]), rtol=1e-13)
     still = process.between(t, t)
-    assert np.all(still.scale == 1.0) and np.all(still.var == 0.0)
+    assert np.all(still.scale == 1.0)
+    assert np.all(still.var == 0.0)
     a, b, c = t[2], t[len(t) // 2], t[-1]
     broken, whole = process.between(a, b).then(process.between(b, c)), process.between(a, c)
     assert broken.scale == pytest.approx(whole.scale, rel=1e-13)
@@ -242,10 +246,12 @@ def test_kinds_of_numbers_are_kept(name: str) -> None:
     for answer in answers:
         ask = getattr(process, answer)
         assert isinstance(ask(float(t[1])), float)
-        assert ask(t).dtype == np.float64 and ask(t).shape == t.shape
+        assert ask(t).dtype == np.float64
+        assert ask(t).shape == t.shape
         for dtype in (torch.float32, torch.float64):
             got = ask(torch.as_tensor(t, dtype=dtype))
-            assert isinstance(got, torch.Tensor) and got.dtype == dtype
+            assert isinstance(got, torch.Tensor)
+            assert got.dtype == dtype
         exact = ask(torch.as_tensor(t, dtype=torch.float32).double())
         near = ask(torch.as_tensor(t, dtype=torch.float32)).double()
         torch.testing.assert_close(near, exact, rtol=2e-7, atol=0.0)

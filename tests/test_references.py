@@ -228,11 +228,9 @@ def test_far_tails_pull_to_the_nearest_point(target: str, distance: float, level
     turn = np.array([[1.0, 0.37], [-0.4, 1.0], [-1.0, -1.0]])
     x = distance * math.sqrt(var) * turn / np.linalg.norm(turn, axis=-1, keepdims=True)
     log_prob, score, hessian = law.log_prob(x), law.score(x), law.hessian(x)
-    assert (
-        np.all(np.isfinite(log_prob))
-        and np.all(np.isfinite(score))
-        and np.all(np.isfinite(hessian))
-    )
+    assert np.all(np.isfinite(log_prob))
+    assert np.all(np.isfinite(score))
+    assert np.all(np.isfinite(hessian))
     radius = 1.02 * np.max(np.linalg.norm(numpy_points(base), axis=-1))
     if target == "swiss_roll":
         radius *= 10  # the bare spiral is ten times as large
@@ -244,7 +242,8 @@ def test_far_tails_pull_to_the_nearest_point(target: str, distance: float, level
     high = -(np.maximum(size - abs(scale) * radius, 0) ** 2) / (2 * var) - math.log(
         2 * math.pi * var
     )
-    assert np.all(log_prob >= low - 1e-9) and np.all(log_prob <= high + 1e-9)
+    assert np.all(log_prob >= low - 1e-9)
+    assert np.all(log_prob <= high + 1e-9)
 
 
 def numpy_points(law: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The assertions themselves: what they let pass, what they say, and the self-check built on them."""
+"""The assertions themselves: what they let pass and what they say; and the self-check."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_assertions_are_the_same_twice() -> None:
         assert ask(LAW, ds.VP()) == ask(LAW, ds.VP())
     x, t = testing.states(LAW, ds.VP())
     y, s = testing.states(LAW, ds.VP())
-    assert np.array_equal(x, y) and np.array_equal(t, s) and len(x) == len(t) == 25
+    assert np.array_equal(x, y)
+    assert np.array_equal(t, s)
+    assert len(x) == len(t) == 25
 
 
 # ---------------------------------------------------------------- the self-check
@@ -138,11 +140,11 @@ def test_assertions_are_the_same_twice() -> None:
 def test_doctor_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[0].startswith(f"diffscience {ds.__version__}, Python ") and lines[-1] == "all is well"
-    )
+    assert lines[0].startswith(f"diffscience {ds.__version__}, Python ")
+    assert lines[-1] == "all is well"
     laws = [line for line in lines if line.startswith("  ok ")]
-    assert len(laws) == len(list(doctor._checks())) and not any("FAIL" in line for line in lines)
+    assert len(laws) == len(list(doctor._checks()))
+    assert not any("FAIL" in line for line in lines)
     for line in laws:
         error, limit = re.search(r" (\S+) <= (\S+) ", line).groups()  # type: ignore[union-attr]
         assert 0 <= float(error) <= float(limit)
@@ -154,8 +156,10 @@ def test_doctor_finds_a_wrong_score(monkeypatch: pytest.MonkeyPatch, capsys: Any
     monkeypatch.setattr(ds.Rings, "_grads", lambda self, x, S, V: 1.0001 * right(self, x, S, V))
     assert doctor.main() == 1
     out = capsys.readouterr().out
-    assert "FAIL score " in out and "rings under VP: AssertionError: score = grad log p: got" in out
-    assert "broken: score" in out and "all is well" not in out
+    assert "FAIL score " in out
+    assert "rings under VP: AssertionError: score = grad log p: got" in out
+    assert "broken: score" in out
+    assert "all is well" not in out
 
 
 def test_doctor_finds_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -177,6 +181,6 @@ def test_doctor_needs_nothing_but_the_package(tmp_path: Path) -> None:
         [sys.executable, "-m", "diffscience.doctor"], cwd=tmp_path, env=env, capture_output=True,
         text=True, timeout=120,
     )  # fmt: skip
-    assert run.returncode == 0 and run.stderr == "", run.stdout + run.stderr
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
     assert run.stdout.endswith("all is well\n")
     assert sorted(tmp_path.rglob("*")) == before
