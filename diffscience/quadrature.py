@@ -1,12 +1,18 @@
-"""Gauss-Legendre panels: the quadrature of laws whose density changes abruptly at known marks.
+"""Gauss-Legendre quadrature of laws that vary at known places and on known scales.
 
-A density that is smooth except within a few sigma of known marks is integrated panel by panel, with
-panels of a fraction of sigma around each mark and long ones in between.
+- `panels` and `edges`: a density that is smooth except within a few sigma of known marks, panel by
+  panel, with panels of a fraction of sigma around each mark and long ones in between;
+- `tree`: lumps of very different widths, by cells that are halved until each is small beside every
+  lump that reaches into it.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+
+_REACH = 9.0  # standard deviations after which a Gaussian counts for nothing
 
 
 def panels(edges: np.ndarray, order: int = 14) -> tuple[np.ndarray, np.ndarray]:
@@ -30,3 +36,33 @@ def edges(marks: np.ndarray, sigma: float) -> np.ndarray:
         if edge - kept[-1] >= 0.6 * sigma or edge == found[-1]:
             kept.append(edge)
     return np.array(kept)
+
+
+def tree(means: np.ndarray, narrow: np.ndarray, broad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (M, D) and volumes (M,) that resolve Gaussian lumps of any widths.
+
+    means : (K, D); narrow, broad : (K,) least and greatest standard deviation of each lump, > 0.
+
+    Cells are halved until none is longer than 2.5 narrow of any lump within 9 broad of it; cells
+    out of every lump's reach are dropped. Ten nodes along each side leave about 1e-13.
+    """
+    dim = means.shape[1]
+    low = (means - _REACH * broad[:, None]).min(0)
+    half = 0.5 * ((means + _REACH * broad[:, None]).max(0) - low).max()
+    centres, kept = (low + half)[None], []
+    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=dim)))
+    while len(centres):
+        gap = np.maximum(np.abs(centres[:, None, :] - means) - half, 0.0)
+        reached = np.sum(gap * gap, axis=-1) < (_REACH * broad) ** 2
+        coarse = (reached & (2 * half > 2.5 * narrow)).any(axis=1)
+        done = centres[reached.any(axis=1) & ~coarse]
+        if len(done):
+            kept.append((done, half))
+        centres = (centres[coarse][:, None, :] + half * corners).reshape(-1, dim)
+        half *= 0.5
+    y, w = np.polynomial.legendre.leggauss(10)
+    mesh = np.stack(np.meshgrid(*[y] * dim, indexing="ij"), -1).reshape(-1, dim)
+    mass = np.prod(np.stack(np.meshgrid(*[w] * dim, indexing="ij")), 0).ravel()
+    nodes = [(c[:, None, :] + h * mesh).reshape(-1, dim) for c, h in kept]
+    volumes = [np.tile(h**dim * mass, len(c)) for c, h in kept]
+    return np.concatenate(nodes), np.concatenate(volumes)
