@@ -68,8 +68,10 @@ def best_simple(oracle: Oracle, t: float) -> float:
     >>> round(best_simple(ds.Oracle(normal, chain), 3), 9) == round(float(chain.alpha(3)) ** 2, 9)
     True
     """
-    x, w = oracle.at(t).quadrature()
     process = oracle.process
+    if not process.var(t) > 0:
+        raise ArgumentError("t", "lie where the process has noise", t)
+    x, w = oracle.at(t).quadrature()
     trace = np.trace(oracle.posterior_cov(x, t), axis1=-2, axis2=-1)
     return float(process.alpha(t) ** 2 / process.var(t) * np.sum(w * trace))
 
@@ -154,6 +156,8 @@ def bound(
     """
     chain = _chain(model)
     w, free, _ = _weights(chain, mix)
+    if getattr(x0, "ndim", 0) != 2 or len(x0) < 2:
+        raise ArgumentError("x0", "be two or more points (n, D)", getattr(x0, "shape", x0))
     n, dim = x0.shape
     draws = Draws(generator)
     rows = np.empty((n, chain.K + 1))

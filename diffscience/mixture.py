@@ -289,8 +289,9 @@ class GaussianMixture(Target):
         if not np.any(var):
             return means, w
         std = np.sqrt(var)
-        if std.min() > 0 and self._count > 1 and std.max() > 2 * std.min():
-            x, volumes = tree(means, std.min(axis=1), std.max(axis=1))
+        if std.min() > 0 and self._count > 1 and (self.dim == 1 or std.max() > 2 * std.min()):
+            longest = 0.6 if self.dim == 1 else 2.5
+            x, volumes = tree(means, std.min(axis=1), std.max(axis=1), longest)
             weights = volumes * np.exp(self.log_prob(x))
             return x[weights > 0], weights[weights > 0]
         z = np.arange(-29, 30) * 0.3

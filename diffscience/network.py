@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .arrays import Array, is_torch
+from .arrays import Array, is_torch, points
 from .errors import ArgumentError
 from .models import Model
 from .process import Process
@@ -152,16 +152,16 @@ class Network(Model):
     def prediction(self, x: torch.Tensor, t: Array) -> torch.Tensor:
         """The bare output of the network at tensors x (*b, D) and t, in the dtype of x.
 
-        Raises ArgumentError for points that are whole numbers, and where the network answers with
-        another shape than that of x.
+        Raises ArgumentError for points that are not finite floating-point numbers, times outside
+        the process, and where the network answers with another shape than that of x.
         """
-        if not x.dtype.is_floating_point:  # the answer takes the dtype of x, and would be rounded
-            raise ArgumentError("x", "be a floating-point array", str(x.dtype))
+        x = points(x, x.shape[-1])
         weight = next(self.net.parameters(), None)
         home = x if weight is None else weight
         times = torch.as_tensor(
             t, dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device
         )
+        times = self.process._times("t", times)
         seen = times / self.process.T if self.time is None else self.time(times)
         seen = torch.broadcast_to(seen, x.shape[:-1]).reshape(-1)
         rows = x.reshape(-1, x.shape[-1])

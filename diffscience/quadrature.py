@@ -38,13 +38,16 @@ def edges(marks: np.ndarray, sigma: float) -> np.ndarray:
     return np.array(kept)
 
 
-def tree(means: np.ndarray, narrow: np.ndarray, broad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def tree(
+    means: np.ndarray, narrow: np.ndarray, broad: np.ndarray, longest: float = 2.5
+) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (M, D) and volumes (M,) that resolve Gaussian lumps of any widths.
 
     means : (K, D); narrow, broad : (K,) least and greatest standard deviation of each lump, > 0.
 
-    Cells are halved until none is longer than 2.5 narrow of any lump within 9 broad of it; cells
-    out of every lump's reach are dropped. Ten nodes along each side leave about 1e-13.
+    Cells are halved until none is longer than `longest` times narrow of any lump within 9 broad of
+    it; cells out of every lump's reach are dropped. Ten nodes along each side leave about 1e-13 of
+    a smooth integrand at 2.5; log p, with singularities off the real line, wants shorter cells.
     """
     dim = means.shape[1]
     low = (means - _REACH * broad[:, None]).min(0)
@@ -54,7 +57,7 @@ def tree(means: np.ndarray, narrow: np.ndarray, broad: np.ndarray) -> tuple[np.n
     while len(centres):
         gap = np.maximum(np.abs(centres[:, None, :] - means) - half, 0.0)
         reached = np.sum(gap * gap, axis=-1) < (_REACH * broad) ** 2
-        coarse = (reached & (2 * half > 2.5 * narrow)).any(axis=1)
+        coarse = (reached & (2 * half > longest * narrow)).any(axis=1)
         done = centres[reached.any(axis=1) & ~coarse]
         if len(done):
             kept.append((done, half))

@@ -216,7 +216,8 @@ class Target:
 
     def cdf(self, x: Array) -> Array:
         """P(X <= x) for D = 1, (*b, 1) -> (*b)."""
-        return namespace(x := points(x, self._line())).exp(self._log_cdf(x, upper=False))
+        xp, log_cdf = namespace(x := points(x, self._line())), self._log_cdf(x, upper=False)
+        return xp.exp(xp.where(log_cdf < 0, log_cdf, xp.zeros_like(log_cdf)))
 
     def quantile(self, u: Array) -> Array:
         """The x with cdf(x) = u for D = 1, (*b) -> (*b, 1); u strictly between 0 and 1."""

@@ -4,8 +4,8 @@
     ema   <- decay ema + (1 - decay) theta
 
 Everything random comes from one seed, on the device of the network, and nothing global is read or
-set: the same seed gives the same bits again on the same machine. Ctrl-C stops after the step that
-is under way and returns what was reached.
+set: the same seed gives the same bits again on the same machine. Ctrl-C ends the training and
+returns what was reached.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class History:
 
 def uniform_times(process: Process, earliest: float = 1e-3) -> Callable[..., torch.Tensor]:
     """Times for training: uniform on 1..K of a chain, else uniform on [earliest T, T]."""
+
+    if not 0 < earliest < 1:
+        raise ArgumentError("earliest", "lie in (0, 1)", earliest)
 
     def draw(n: int, generator: torch.Generator) -> torch.Tensor:
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
@@ -96,8 +99,15 @@ def train(
             raise ArgumentError(name, "be a whole number of at least 1", value)
     if ema is not None and not 0 <= ema < 1:
         raise ArgumentError("ema", "lie in [0, 1)", ema)
-    if not 0 < rate < np.inf:
-        raise ArgumentError("rate", "be a positive number", rate)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ArgumentError("seed", "be a whole number", seed)
+    floor = rate if final_rate is None else final_rate
+    for name, number in (("rate", rate), ("final_rate", floor)):
+        if not 0 < number < np.inf:
+            raise ArgumentError(name, "be a positive number", number)
+    wanted = set(snapshots)
+    if any(not 0 <= step <= steps for step in wanted):
+        raise ArgumentError("snapshots", f"lie in 0 ... {steps}", sorted(wanted))
     points = isinstance(data, torch.Tensor) and data.ndim == 2 and len(data) > 0
     if not points and not isinstance(data, Target):
         raise ArgumentError("data", "be a Target or a tensor of points (n, D), n >= 1", data)
@@ -105,7 +115,6 @@ def train(
     generator = torch.Generator(home.device).manual_seed(seed)
     draw_times = times or uniform_times(network.process)
     adam = torch.optim.Adam(network.net.parameters(), lr=rate)
-    floor = rate if final_rate is None else final_rate
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=floor)
     average = (
         None
@@ -114,7 +123,7 @@ def train(
             network.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema)
         )
     )
-    history, wanted = History(np.full(steps, np.nan)), set(snapshots)
+    history = History(np.full(steps, np.nan))
     done = 0
     try:
         for step in progress(range(steps)):

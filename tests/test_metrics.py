@@ -38,7 +38,7 @@ def gaussian(mean: Any, cov: Any) -> ds.GaussianMixture:
 
 
 @dataclass
-class Bent:
+class Bent(ds.Model):
     """An oracle whose score is multiplied and shifted: a model whose error is known."""
 
     oracle: Any

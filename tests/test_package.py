@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import diffscience as ds
+from diffscience import runner
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "diffscience"
@@ -30,7 +31,9 @@ files provenance options store study runner xoshiro julia regression notes testi
 def _loaded(code: str) -> set[str]:
     """The heavy modules that are loaded after some lines of code in a fresh interpreter."""
     listing = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", listing], capture_output=True, text=True, check=True
+    )
     return set(ast.literal_eval(out.stdout))
 
 
@@ -104,3 +107,9 @@ def test_readme_names_every_study_and_shows_only_what_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.py")), ids=lambda p: p.stem)
+def test_committed_figures_are_made_by_the_committed_code(study: Path) -> None:
+    state = runner.results(ROOT / "figures", study.stem, study)
+    assert state == "full", f"{study.stem}: {state}; run `diffscience run {study.stem}`"
