@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from . import losses
 from .chain import Chain
@@ -71,7 +72,7 @@ def train(
     times: Callable[[int, torch.Generator], torch.Tensor] | None = None,
     ema: float | None = None,
     snapshots: Iterable[int] = (),
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Callable[[Iterable[int]], Iterable[int]] | None = None,
 ) -> History:
     """Train a network in place with Adam.
 
@@ -87,7 +88,8 @@ def train(
     times : (n, generator) -> (n,); `uniform_times` by default.
     ema : decay of the averaged weights, None for no averaging.
     snapshots : steps before whose update the weights are kept.
-    progress : wraps the range of steps, such as `run.progress` of a study.
+    progress : wraps the range of steps, such as `run.progress` of a study; by default a bar on
+        stderr, quiet where that is no terminal.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def train(
     history = History(np.full(steps, np.nan))
     done = 0
     try:
-        for step in progress(range(steps)):
+        for step in (progress or _bar)(range(steps)):
             if step in wanted:
                 history.snapshots[step] = _state(network.net)
             x0 = _batch(data, batch, generator).to(home)
@@ -157,6 +159,10 @@ def with_state(network: Network, state: State) -> Network:
     net = copy.deepcopy(network.net)
     net.load_state_dict(state)
     return Network(net, network.process, network.predicts, network.time)
+
+
+def _bar(steps: Iterable[int]) -> Iterable[int]:
+    return tqdm(steps, "training", disable=None, leave=False)
 
 
 def _state(net: torch.nn.Module) -> State:
