@@ -244,7 +244,7 @@ def _run_apart(names: list[str], options: argparse.Namespace) -> int:
             while waiting or running:
                 while waiting and len(running) < options.jobs:
                     name = waiting.pop(0)
-                    # A session of its own: Ctrl-C reaches this process alone, which ends the rest.
+                    # A group of its own: Ctrl-C reaches this process alone, which ends the rest.
                     running[name] = subprocess.Popen(
                         _command(name, options), env=environment, start_new_session=True
                     )

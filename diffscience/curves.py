@@ -165,7 +165,7 @@ class Curve(Target):
         far = numpy(log_prob) < peak
         if not far.any():
             return value
-        index = namespace(x).asarray(np.flatnonzero(far))
+        index = _like_index(np.flatnonzero(far), x)
         redone = self._own(method, namespace(x).take(x, index, axis=0), S, V)
         if isinstance(value, tuple):
             return tuple(_replaced(a, index, b) for a, b in zip(value, redone))

@@ -140,11 +140,12 @@ def save(fig: Figure, metadata: Mapping[str, Any]) -> tuple[bytes, bytes]:
     for artist in fig.findobj(lambda artist: bool(_points(artist) > _HEAVY)):
         artist.set_rasterized(True)
     text = json.dumps(metadata, sort_keys=True, ensure_ascii=True)
+    about = {"Description": text, "Date": None, "Creator": None}
     png, svg = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": _RC["svg.hashsalt"]}):
         dpi = _RC["savefig.dpi"]
         fig.savefig(png, format="png", dpi=dpi, metadata={"Description": text, "Software": None})
-        fig.savefig(svg, format="svg", dpi=dpi, metadata={"Description": text, "Date": None})
+        fig.savefig(svg, format="svg", dpi=dpi, metadata=about)
     return png.getvalue(), svg.getvalue()
 
 
