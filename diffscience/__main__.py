@@ -1,8 +1,9 @@
 """The command `diffscience` (also `python -m diffscience`): list, run, doctor.
 
 Conventions.  Exit status 0: all is well; 1: a study failed; 2: bad input, told in one sentence on
-stderr; 130: interrupted.  Results go to stdout, one line a study; progress and complaints go to
-stderr.  Everything heavy is imported when a command needs it, so that --help answers at once.
+stderr; 130: interrupted; 141: nobody reads stdout any more (as in `| head -1`).  Results go to
+stdout, one line a study; progress and complaints go to stderr.  Everything heavy is imported when a
+command needs it, so that --help answers at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .errors import ArgumentError
 if TYPE_CHECKING:
     import subprocess
 
+    from . import runner
+
 __all__ = ["main"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -32,6 +35,12 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"diffscience: {' '.join(message.split())}\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not None and file is sys.stdout:
+            file.write(message)  # argparse itself would say nothing of a full disk
+        else:
+            super()._print_message(message, file)
 
 
 def _whole(text: str, least: int) -> int:
@@ -113,7 +122,40 @@ def _flags(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 
 def _say(text: object) -> None:
-    print(f"diffscience: {text}", file=sys.stderr, flush=True)
+    try:
+        print(f"diffscience: {text}", file=sys.stderr, flush=True)
+    except OSError:  # the exit status still tells
+        _drop(sys.stderr, 2)
+
+
+def _drop(stream: Any, number: int) -> None:
+    """Send what is left in a stream nowhere: Python would try to write it again as it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if stream.fileno() == number:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), number)
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Errors of printing, told apart from those of the work: BrokenPipeError, ArgumentError."""
+    try:
+        yield
+        if sys.stdout is not None:  # None: it was closed before we began
+            sys.stdout.flush()
+    except OSError as error:
+        _drop(sys.stdout, 1)
+        if isinstance(error, BrokenPipeError):
+            raise
+        reason = error.strerror or type(error).__name__
+        raise ArgumentError("stdout", "take what is printed", reason) from None
+
+
+def _print(text: str) -> None:
+    """Print and flush; signs that the terminal's encoding lacks are escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    with _printing():
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 # ------------------------------------------------------------------ list
@@ -129,17 +171,19 @@ def _list(options: argparse.Namespace) -> int:
         "damaged": "results damaged",
         "stale": "results stale",
     }
+    if options.out is not None and not os.path.isdir(options.out):
+        raise ArgumentError("--out", "be a folder of results", str(options.out))
     folder = options.out or Path("figures")
     rows = []
     for name, path in runner.find(options.studies).items():
         try:
             state = states[runner.results(folder, name, path)]
-        except (SyntaxError, UnicodeDecodeError):
+        except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
             state = "file unreadable"
         rows.append((name, state, runner.question(path)))
     width = max((len(row[0]) for row in rows), default=0)
     for name, state, text in rows:
-        print(f"{name:{width}}  {state:16} {text}".rstrip())
+        _print(f"{name:{width}}  {state:16} {text}".rstrip())
     return 0
 
 
@@ -182,15 +226,19 @@ def _run(options: argparse.Namespace) -> int:
     for plan in plans:
         with _Failures(plan.name) as failures:
             result = runner.execute(plan, cache=cache, quiet=options.quiet)
-            source = "from the cache" if result.cached else "computed"
-            place = result.folder / result.files[-1]
-            print(
-                f"{result.name}: {place} and {len(result.files) - 1} files beside it,"
-                f" {result.seconds:.1f} s of computing, {source}",
-                flush=True,
-            )
         worst = max(worst, failures.status)
+        if failures.status == 0:
+            _print(_summary(result))
     return worst
+
+
+def _summary(result: runner.Result) -> str:
+    source = "from the cache" if result.cached else "computed"
+    place = result.folder / result.files[-1]
+    return (
+        f"{result.name}: {place} and {len(result.files) - 1} files beside it,"
+        f" {result.seconds:.1f} s of computing, {source}"
+    )
 
 
 class _Failures(contextlib.AbstractContextManager["_Failures"]):
@@ -208,7 +256,8 @@ class _Failures(contextlib.AbstractContextManager["_Failures"]):
             return True
         import traceback
 
-        traceback.print_exception(kind, error, trace)
+        with contextlib.suppress(OSError):  # of a stderr that takes nothing
+            traceback.print_exception(kind, error, trace)
         _say(f"study {self.name} failed with {type(error).__name__}: {error}")
         self.status = 1
         return True
@@ -260,7 +309,7 @@ def _run_apart(names: list[str], options: argparse.Namespace) -> int:
             for process in running.values():
                 _await_end(process)
     codes = set(done.values())
-    return next((code for code in (130, 2) if code in codes), int(codes != {0}))
+    return next((code for code in (130, 141, 2) if code in codes), int(codes != {0}))
 
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:
@@ -318,33 +367,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["list", "--studies", "no/such/folder"])
     2
     """
-    parser = _parser()
     try:
-        options, unknown = parser.parse_known_args(argv)
-    except SystemExit as leaving:  # --help, --version, or one sentence from _Parser.error
-        return int(leaving.code or 0)
-    if options.command is None:
-        _say("COMMAND must be one of: list, run, doctor; got nothing")
-        return 2
-    try:
-        if unknown:
-            from .options import nearest
-
-            rule = f"be one of those in `diffscience {options.command} --help`"
-            flags = _flags(parser, options.command)
-            raise ArgumentError("option", rule + nearest(unknown[0], flags), unknown[0])
-        with _brief_warnings():
-            if options.command == "doctor":
-                from . import doctor
-
-                return int(doctor.main() or 0)
-            return _list(options) if options.command == "list" else _run(options)
+        return _main(argv)
     except ArgumentError as error:
         _say(error)
         return 2
     except KeyboardInterrupt:
         _say("interrupted; finished cells are kept, and the same command continues from there")
         return 130
+    except BrokenPipeError:  # silently, as a program that SIGPIPE ends
+        return 141
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    try:
+        with _printing():
+            options, unknown = parser.parse_known_args(argv)
+    except SystemExit as leaving:  # --help, --version, or one sentence from _Parser.error
+        with _printing():  # what they have left in the buffer
+            return int(leaving.code or 0)
+    if options.command is None:
+        raise ArgumentError("COMMAND", "be one of: list, run, doctor", "nothing")
+    if unknown:
+        from .options import nearest
+
+        rule = f"be one of those in `diffscience {options.command} --help`"
+        flags = _flags(parser, options.command)
+        raise ArgumentError("option", rule + nearest(unknown[0], flags), unknown[0])
+    with _brief_warnings():
+        if options.command == "doctor":
+            from . import doctor
+
+            with _printing():
+                return int(doctor.main() or 0)
+        return _list(options) if options.command == "list" else _run(options)
 
 
 if __name__ == "__main__":

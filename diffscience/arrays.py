@@ -72,13 +72,26 @@ def like(value: Any, x: Array) -> Array:
         # Not through `asarray` where it is a tensor: that would cut its graph of derivatives.
         tensor = value if is_torch(value) else xp.asarray(value, dtype=xp.float64)
         return tensor.to(device=x.device, dtype=_widest(x))
-    return xp.asarray(value, dtype=_widest(x))
+    if isinstance(x, np.ndarray) or array_api_compat.is_jax_array(x):
+        return xp.asarray(value, dtype=_widest(x))  # JAX moves a constant to its partners itself
+    return array_api_compat.to_device(xp.asarray(value, dtype=_widest(x)), x.device)
+
+
+def index_like(index: Any, x: Array) -> Array:
+    """`index` as int64 indices in the namespace and on the device of x."""
+    xp = namespace(x)
+    if isinstance(x, np.ndarray) or array_api_compat.is_jax_array(x):
+        return xp.asarray(index)
+    return array_api_compat.to_device(xp.asarray(index), x.device)
 
 
 def numpy(array: Array) -> np.ndarray:
     """The values as a NumPy array, outside every graph of derivatives."""
     if is_torch(array):
         return array.detach().cpu().numpy()
+    if not isinstance(array, (np.ndarray, np.generic)) and hasattr(array, "to_device"):
+        home = namespace(array).__array_namespace_info__().default_device()
+        array = array_api_compat.to_device(array, home)
     return np.asarray(array)
 
 
@@ -99,8 +112,10 @@ def _special(name: str) -> Callable[[Array], Array]:
             return getattr(jax.scipy.special, name)(x)
         import scipy.special
 
-        result = getattr(scipy.special, name)(np.asarray(x))
-        return result if isinstance(x, np.ndarray) else namespace(x).asarray(result)
+        result = getattr(scipy.special, name)(numpy(x))
+        if isinstance(x, np.ndarray):
+            return result
+        return array_api_compat.to_device(namespace(x).asarray(result), x.device)
 
     function.__name__ = name
     function.__doc__ = f"{name}(x), elementwise."

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .arrays import Array, finite, is_traced, like, namespace, numpy
-from .errors import ArgumentError
+from .errors import ArgumentError, instance, number, whole
 from .process import Cosine, Process, _answer, _shown
 
 
@@ -65,6 +65,8 @@ class Chain(Process):
     @classmethod
     def linear(cls, K: int, beta_1: float = 1e-4, beta_K: float = 0.02) -> Chain:
         """beta_k evenly spaced from beta_1 to beta_K (Ho et al. 2020, section 4)."""
+        number("beta_1", beta_1)
+        number("beta_K", beta_K)
         return cls(np.linspace(beta_1, beta_K, _steps(K)))
 
     @classmethod
@@ -73,6 +75,7 @@ class Chain(Process):
 
         Nichol and Dhariwal 2021, eq. 17.
         """
+        number("beta_max", beta_max, 0, 1, "()")
         t = np.arange(_steps(K) + 1) / K
         betas = Cosine(s).between(t[:-1], t[1:]).var
         return cls(np.minimum(betas, beta_max))
@@ -82,6 +85,8 @@ class Chain(Process):
         cls, K: int, beta_1: float = 1e-4, beta_K: float = 0.02, reach: float = 6.0
     ) -> Chain:
         """beta_k = beta_1 + (beta_K - beta_1) / (1 + exp(-u_k)), u_k even in [-reach, reach]."""
+        for name, value in (("beta_1", beta_1), ("beta_K", beta_K), ("reach", reach)):
+            number(name, value)
         u = np.linspace(-reach, reach, _steps(K))
         return cls(beta_1 + (beta_K - beta_1) / (1 + np.exp(-u)))
 
@@ -91,6 +96,8 @@ class Chain(Process):
 
         The schedule of the second run of the note "ddpm" (R. Rosa, random_notes, CC BY 4.0).
         """
+        number("power", power, 0, ends="()")
+        number("top", top, 0, ends="()")
         m = 2 * power / (power + 1)
         b = np.arange(1, _steps(K) + 1) * (m / (K + 1))
         return cls(top * b**power * (2 - b) / (m**power * (2 - m)))
@@ -101,6 +108,7 @@ class Chain(Process):
 
         Raises ArgumentError where the process does not preserve variance: no betas describe it.
         """
+        instance("process", process, Process)
         t = numpy(finite("times", times, (None,)))
         step = process.between(t[:-1], t[1:])
         if not np.allclose(step.scale**2 + step.var, 1.0, rtol=0, atol=1e-12):
@@ -147,6 +155,5 @@ class Chain(Process):
 
 
 def _steps(K: int) -> int:
-    if isinstance(K, bool) or not isinstance(K, (int, np.integer)) or K < 1:
-        raise ArgumentError("K", "be a whole number of at least 1", K)
+    whole("K", K, 1)
     return int(K)

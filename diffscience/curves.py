@@ -26,7 +26,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .arrays import Array, Draws, finite, is_traced, like, namespace, numpy, wide
+from .arrays import Array, Draws, finite, index_like, is_traced, like, namespace, numpy, wide
 from .errors import ArgumentError
 from .mixture import GaussianMixture
 from .targets import CHUNK, Target
@@ -165,7 +165,7 @@ class Curve(Target):
         far = numpy(log_prob) < peak
         if not far.any():
             return value
-        index = _like_index(np.flatnonzero(far), x)
+        index = index_like(np.flatnonzero(far), x)
         redone = self._own(method, namespace(x).take(x, index, axis=0), S, V)
         if isinstance(value, tuple):
             return tuple(_replaced(a, index, b) for a, b in zip(value, redone))
@@ -294,14 +294,8 @@ def _replaced(value: Array, index: Array, rows: Array) -> Array:
     source = np.arange(value.shape[0])
     source[numpy(index)] = value.shape[0] + np.arange(len(numpy(index)))
     return xp.take(
-        xp.concat([value, xp.astype(rows, value.dtype)], axis=0), _like_index(source, value), axis=0
+        xp.concat([value, xp.astype(rows, value.dtype)], axis=0), index_like(source, value), axis=0
     )
-
-
-def _like_index(index: np.ndarray, x: Array) -> Array:
-    """Integer indices in the namespace and on the device of x."""
-    moved = namespace(x).asarray(index)
-    return moved.to(x.device) if hasattr(x, "requires_grad") else moved
 
 
 def _within(x: np.ndarray, centres: np.ndarray, reach: float) -> np.ndarray:

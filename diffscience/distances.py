@@ -23,6 +23,7 @@ distance is biased upwards (all but `kernel_distance`); `metrics` sets a floor b
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -347,5 +348,5 @@ def permutation_p_value(
 
 def check_order(p: int) -> None:
     """Raise ArgumentError unless p is 1 or 2."""
-    if p not in (1, 2):
+    if not isinstance(p, numbers.Real) or p not in (1, 2):
         raise ArgumentError("p", "be 1 or 2", p)

@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .arrays import Array, finite, numpy
-from .errors import ArgumentError
+from .errors import ArgumentError, function, instance, whole
 from .estimates import Estimate, random_numbers, row_blocks
-
-if TYPE_CHECKING:
-    from .models import Model, Oracle
-    from .targets import Target
+from .models import Model, Oracle
+from .targets import Target
 
 
 def fisher_error(
@@ -65,10 +63,13 @@ def fisher_error(
     >>> print(fisher_error(oracle, oracle, 0.5))
     0 ± 0 (floor 0 ± 0)
     """
+    if not callable(getattr(model, "score", None)):
+        raise ArgumentError("model", "have a function score(x, t)", model)
+    instance("oracle", oracle, Oracle)
     times = numpy(finite("t", t))
+    if n is not None:
+        whole("n", n, 2)
     draws = None if n is None else random_numbers(generator)
-    if n is not None and n < 2:
-        raise ArgumentError("n", "be at least 2, or None for the quadrature", n)
     rows = [_fisher_error_at(model, oracle, float(s), n or 0, draws, relative) for s in times.flat]
     value, error = np.asarray(rows).T.reshape(2, *times.shape)
     zero = np.zeros_like(value)
@@ -91,7 +92,16 @@ def _fisher_error_at(
     errors, squares = np.empty(len(x)), np.empty(len(x))
     for rows in row_blocks(len(x)):
         truth = numpy(oracle.score(x[rows], t))
-        errors[rows] = np.sum((numpy(model.score(x[rows], t)) - truth) ** 2, axis=1)
+        score = numpy(model.score(x[rows], t))
+        if score.shape != truth.shape:
+            raise ArgumentError(
+                "model", f"answer with shape {truth.shape}", f"a score of shape {score.shape}"
+            )
+        if not np.isfinite(score).all():
+            bad = int(np.sum(~np.isfinite(score).all(axis=1)))
+            rule = f"answer with a finite score at t = {t:g}"
+            raise ArgumentError("model", rule, f"{bad} rows with NaN or infinity")
+        errors[rows] = np.sum((score - truth) ** 2, axis=1)
         squares[rows] = np.sum(truth**2, axis=1)
     information = float(weights @ squares) if relative else 1.0
     value = float(weights @ errors) / information
@@ -107,12 +117,14 @@ def kl_on_grid(
     """KL(truth || model) = E_p[log p - log q] by the law's own quadrature, D <= 2.
 
     log_density : x (M, D) -> log q(x) (M,), in nats.
-    normalised : False if q is known up to a factor: its mass is then found on the same points,
-        Z = E_p[q / p], and log Z added, which makes the answer at least 0. Mass of q where p has
-        next to none does not show on them: there use a normalised density.
+    normalised : False if q is known up to a factor: the answer is then a *lower bound*, the
+        divergence from q restricted to where p has mass, and its error is NaN. log Z is added with
+        Z = E_p[q / p] on the same points, which see none of the mass that q has elsewhere; no
+        finite grid sees all of it. The bound is below the divergence by -log of the share of q's
+        mass that p's points see; for the divergence itself give a normalised density.
 
-    The error is 0 up to the quadrature's own, and so is the floor: the truth against itself gives 0
-    at every point. A model without mass at a true point gives infinity.
+    The error is 0 up to the quadrature's own where q is normalised. So is the floor: the truth
+    against itself gives 0 at every point. A model without mass at a true point gives infinity.
 
     Examples
     --------
@@ -122,11 +134,14 @@ def kl_on_grid(
     >>> print(kl_on_grid(model.log_prob, law))
     0.125 ± 0 (floor 0 ± 0)
     """
+    function("log_density", log_density)
+    instance("law", law, Target)
     x, weights = law.quadrature()
     gap = _log_ratio(log_density, law, x)
     value = float(weights @ gap)
     if not normalised:
         value += float(np.logaddexp.reduce(np.log(weights) - gap))
+        return Estimate(value, math.nan, 0.0, 0.0)
     return Estimate(value, 0.0, 0.0, 0.0)
 
 
@@ -145,8 +160,9 @@ def kl_by_samples(
     >>> print(kl_by_samples(law.log_prob, law, 1000, 0))
     0 ± 0 (floor 0 ± 0)
     """
-    if n < 2:
-        raise ArgumentError("n", "be at least 2", n)
+    function("log_density", log_density)
+    instance("law", law, Target)
+    whole("n", n, 2)
     gap = _log_ratio(log_density, law, law.sample(n, random_numbers(generator)))
     return Estimate(float(np.mean(gap)), float(np.std(gap, ddof=1)) / math.sqrt(n), 0.0, 0.0, n)
 

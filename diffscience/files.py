@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import math
@@ -27,9 +28,19 @@ from typing import Any
 
 from .errors import ArgumentError
 
-__all__ = ["canonical", "check_folder", "publish", "sha256", "to_json", "write_bytes"]
+__all__ = [
+    "as_path",
+    "canonical",
+    "check_folder",
+    "publish",
+    "read_bytes",
+    "sha256",
+    "to_json",
+    "write_bytes",
+]
 
 _LOCK_SECONDS = 60.0  # replacing a handful of small files takes milliseconds
+_BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # a lock that somebody else holds
 
 
 # ------------------------------------------------------------------ canonical JSON
@@ -56,11 +67,18 @@ def canonical(value: Any, name: str = "config") -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, str) and not _has_bytes(value):
+        raise ArgumentError(name, "be text that UTF-8 can hold", ascii(value))
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ArgumentError(
         name, "be a number, string, None, dataclass, or a tuple or mapping of these", value
     )
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether UTF-8 can hold `text`; broken bytes on a command line give text that it cannot."""
+    return text.encode("utf-8", "ignore").decode() == text
 
 
 def to_json(data: Any) -> bytes:
@@ -81,6 +99,31 @@ def sha256(data: bytes) -> str:
 # ------------------------------------------------------------------ whole files
 
 
+def as_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
+    """`path` as a Path; ArgumentError if it is none.
+
+    >>> as_path("figures").name
+    'figures'
+    """
+    if isinstance(path, (str, os.PathLike)):
+        plain = os.fspath(path)
+        if isinstance(plain, str) and "\0" not in plain:
+            return Path(plain)
+    raise ArgumentError(argument, "be a path", path)
+
+
+def _check_regular(path: Path) -> None:
+    """OSError if `path` is a device, pipe or socket: to read may hang, to replace would lose it."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device, pipe or socket")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file; OSError for anything else, where reading might never end."""
+    _check_regular(path)
+    return path.read_bytes()
+
+
 def _refusal(argument: str, folder: Path, error: OSError) -> ArgumentError:
     reason = error.strerror or type(error).__name__
     return ArgumentError(
@@ -93,16 +136,20 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, argument: str = "path
 
     A temporary file in the same folder is filled, flushed to the disk and renamed.  Whatever goes
     wrong (no permission, full disk, file-size limit, Ctrl-C), an old file at `path` stays as it was
-    and the temporary one is removed.  Raises ArgumentError(`argument`, ...) with the reason.
+    and the temporary one is removed.  A device, pipe or socket is never replaced.
+    Raises ArgumentError(`argument`, ...) with the reason.
     """
+    path = as_path(path, argument)
     try:
-        _write_whole(Path(path), data)
+        _write_whole(path, data)
     except OSError as error:
-        raise _refusal(argument, Path(path), error) from None
+        raise _refusal(argument, path, error) from None
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    _check_regular(path)
+    # A name of its own, not path.name and more, which might be too long where path.name is not.
+    partial = path.with_name(f".{secrets.token_hex(8)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(partial, "xb") as file:
@@ -116,19 +163,31 @@ def _write_whole(path: Path, data: bytes) -> None:
         raise
 
 
-def check_folder(folder: str | os.PathLike[str], argument: str = "--out") -> None:
-    """Make sure that files can be made in `folder`, creating it; ArgumentError if they cannot."""
-    folder = Path(folder)
-    probe = folder / f".{secrets.token_hex(6)}.tmp"
+def check_folder(
+    folder: str | os.PathLike[str], argument: str = "--out", *, locks: bool = False
+) -> None:
+    """Make sure that files can be made in `folder`, creating it; ArgumentError if they cannot.
+
+    locks : make sure, too, that files can be locked there, as `publish` does.
+    """
+    folder = as_path(folder, argument)
+    probe = folder / f".{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        with open(probe, "xb") as file:
+            try:
+                if locks:
+                    _try_lock(file.fileno())
+            finally:
+                if sys.platform != "win32":  # Windows cannot remove an open file
+                    probe.unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise _refusal(argument, folder, error) from None
 
 
 def _try_lock(file: int) -> bool:
+    """Whether the lock was free and is now held; OSError where there are no locks at all."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -138,9 +197,19 @@ def _try_lock(file: int) -> bool:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        raise OSError(error.errno, f"no file can be locked there: {error.strerror}") from None
     return True
+
+
+def _is_file(file: int, path: Path) -> bool:
+    """Whether `path` is still the open file: a former holder may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -149,11 +218,13 @@ def _locked(path: Path) -> Iterator[None]:
     give_up = time.monotonic() + _LOCK_SECONDS
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if _try_lock(file):
-            # A former holder may have removed this very file between our open and our lock.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), os.stat(path)):
-                    break
+        try:
+            held = _try_lock(file) and _is_file(file, path)
+        except BaseException:
+            os.close(file)
+            raise
+        if held:
+            break
         os.close(file)
         if time.monotonic() > give_up:
             rule = f"be free within {_LOCK_SECONDS:.0f} s (another run is writing there)"
@@ -194,7 +265,7 @@ def publish(
     file's sha256) does not fit the others, and so the damage shows.
     Raises ArgumentError(`argument`, ...).
     """
-    folder = Path(folder)
+    folder = as_path(folder, argument)
     partial = folder / f".{name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,6 +289,7 @@ def _move_all(folder: Path, partial: Path, files: list[str]) -> None:
     old = partial / "old"
     old.mkdir()
     for file in files:
+        _check_regular(folder / file)
         if (folder / file).is_file():
             shutil.copy2(folder / file, old / file)
     moved = []

@@ -14,8 +14,8 @@ at a time and the sums are rescaled when the maximum grows (an online log-sum-ex
 100 kB whatever their number.
 
 This module imports numba at its top and is therefore imported late, by `fused` alone. Machine
-code is cached on disk by numba: beside this file, or in the user's cache folder where this folder
-is not writable; where neither is, it is compiled again in each process (4 s).
+code is kept on disk (see `jit`); where no folder is writable, it is compiled again in each process
+(4 s).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ import numba.extending
 import numpy as np
 from llvmlite import ir
 from numpy.polynomial import Chebyshev, Polynomial
+
+from . import jit
 
 # Untyped on purpose: numba's annotations came late and change with its versions.
 njit: Any = numba.njit
@@ -255,10 +257,7 @@ def _compile(dtype: np.dtype) -> Any:
     points = types.Array(number, 2, "A", readonly=True)
     signature = types.void(points, types.float64[:, ::1], number[::1], number[:, ::1],
                            types.int64, types.int64)  # fmt: skip
-    try:
-        return njit(signature, cache=True, **_OPTIONS)(chunk)
-    except (RuntimeError, OSError):  # no folder for the cache can be written
-        return njit(signature, **_OPTIONS)(chunk)
+    return jit.compiled(chunk, signature, **_OPTIONS)
 
 
 def compiled(dtype: np.dtype) -> Any:

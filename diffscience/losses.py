@@ -10,7 +10,7 @@
 
 (Ho et al. 2020, eqs. 5, 8 and 12; the square in w_k is missing from the note "ddpm".) The variances
 are log s_k^2 = mix log beta_k + (1 - mix) log btilde_k, with btilde_1, which is 0, replaced by
-btilde_2 (Nichol and Dhariwal 2021). Losses are natural, in nats per point; `bits` converts.
+btilde_2 (Nichol and Dhariwal 2021). Losses are in nats per point; `Bound.in_bits` converts.
 
 With the exact model E |eps - E[eps|x]|^2 = alpha^2/sigma^2 E tr Cov(x0 | x_k), which gives the best
 value that any model can attain.
@@ -25,22 +25,30 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Draws, like, namespace, numpy, wide
+from .arrays import Array, Draws, finite, like, namespace, numpy, paired, wide
 from .chain import Chain
-from .errors import ArgumentError
+from .errors import ArgumentError, instance, number
 from .models import Model, Oracle
 from .process import Process
+from .transition import floating
 
 Loss = Callable[[Any, Array, Array, Array], Array]
 
 
 def noised(process: Process, x0: Array, t: Array, noise: Array) -> Array:
-    """x_t = alpha(t) x0 + sigma(t) noise, (*b, D), in the dtype of x0."""
-    return process.at(t).apply(x0, noise)
+    """x_t = alpha(t) x0 + sigma(t) noise, (*b, D), in the dtype of x0; t of shape (*b) or one."""
+    instance("process", process, Process)
+    step, x0 = process.at(t), floating("x0", x0)
+    if step.shape and paired("t", step.shape, tuple(x0.shape[:-1])) != tuple(x0.shape[:-1]):
+        raise ArgumentError(
+            "t", f"have shape {tuple(x0.shape[:-1])} as the points do", f"shape {step.shape}"
+        )
+    return step.apply(x0, noise)
 
 
 def simple(model: Model, x0: Array, t: Array, noise: Array) -> Array:
     """|noise - eps_model(x_t, t)|^2 of each row, (*b); its mean is L_simple (Ho et al., eq. 14)."""
+    instance("model", model, Model)
     off = model.eps(noised(model.process, x0, t, noise), t) - noise
     return namespace(off).sum(off * off, axis=-1)
 
@@ -51,8 +59,9 @@ def denoising(model: Any, x0: Array, t: Array, noise: Array) -> Array:
     The same as `simple` where the network predicts eps; otherwise `simple` under the weight that
     the parameterisation implies.
     """
-    from .network import PREDICTIONS, Coefficients
+    from .network import PREDICTIONS, Coefficients, Network
 
+    instance("model", model, Network)
     x = noised(model.process, x0, t, noise)
     target = PREDICTIONS[model.predicts].target(x0, noise, Coefficients(model.process, x, t))
     off = model.prediction(x, t) - target
@@ -68,7 +77,9 @@ def best_simple(oracle: Oracle, t: float) -> float:
     >>> round(best_simple(ds.Oracle(normal, chain), 3), 9) == round(float(chain.alpha(3)) ** 2, 9)
     True
     """
+    instance("oracle", oracle, Oracle)
     process = oracle.process
+    finite("t", t, ())
     if not process.var(t) > 0:
         raise ArgumentError("t", "lie where the process has noise", t)
     x, w = oracle.at(t).quadrature()
@@ -78,12 +89,13 @@ def best_simple(oracle: Oracle, t: float) -> float:
 
 @dataclass(frozen=True)
 class Bound:
-    """The variational bound, term by term, in nats a point.
+    """The variational bound, term by term: in nats a point, or in bits a dimension.
 
     terms : (K + 1,) L_0, L_1, ..., L_(K-1), L_K.
     errors : (K + 1,) standard errors of the terms, 0 where they are exact.
     total, error : their sum and its standard error (the terms share their data).
     dim : D.
+    unit : "nats", natural and per point; or "bits", per dimension, as `in_bits` gives them.
     """
 
     terms: np.ndarray
@@ -91,6 +103,7 @@ class Bound:
     total: float
     error: float
     dim: int
+    unit: str = "nats"
 
     @property
     def L_0(self) -> float:
@@ -110,13 +123,27 @@ class Bound:
     @property
     def bits(self) -> float:
         """The total in bits per dimension."""
-        return self.total / (self.dim * math.log(2))
+        return self.in_bits().total
+
+    def in_bits(self) -> Bound:
+        """The same bound, every term and error of it, in bits per dimension.
+
+        >>> Bound(np.array([1.0, 2.0]), np.zeros(2), 3.0, 0.0, 2).in_bits().L_K == 1 / math.log(2)
+        True
+        """
+        if self.unit == "bits":
+            return self
+        nats = self.dim * math.log(2)
+        return Bound(
+            self.terms / nats, self.errors / nats, self.total / nats, self.error / nats,
+            self.dim, "bits",
+        )  # fmt: skip
 
 
 def variances(chain: Chain, mix: float = 0.0) -> np.ndarray:
     """s_k^2 for k = 1..K, (K,), between btilde (mix = 0) and beta (mix = 1) on the log scale."""
-    if not 0 <= mix <= 1:
-        raise ArgumentError("mix", "lie in [0, 1]", mix)
+    instance("chain", chain, Chain)
+    number("mix", mix, 0, 1)
     k = np.arange(1, chain.K + 1)
     small = chain.betas * chain.var(k - 1) / chain.var(k)
     small[0] = small[1] if chain.K > 1 else chain.betas[0]
@@ -156,8 +183,10 @@ def bound(
     """
     chain = _chain(model)
     w, free, _ = _weights(chain, mix)
-    if getattr(x0, "ndim", 0) != 2 or len(x0) < 2:
-        raise ArgumentError("x0", "be two or more points (n, D)", getattr(x0, "shape", x0))
+    x0 = floating("x0", x0)
+    finite("x0", x0)
+    if x0.ndim != 2 or len(x0) < 2:
+        raise ArgumentError("x0", "be two or more points (n, D)", tuple(x0.shape))
     n, dim = x0.shape
     draws = Draws(generator)
     rows = np.empty((n, chain.K + 1))
@@ -165,6 +194,9 @@ def bound(
         noise = namespace(x0).astype(like(draws.normal(n, dim), x0), x0.dtype, copy=False)
         rows[:, k - 1] = dim * free[k - 1] + w[k - 1] * numpy(simple(model, x0, float(k), noise))
     rows[:, -1] = _prior(chain, np.sum(numpy(wide(x0)) ** 2, axis=-1), dim)
+    if not np.isfinite(rows).all():
+        k = int(np.argmin(np.isfinite(rows).all(axis=0))) + 1
+        raise ArgumentError("model", f"answer with a finite eps (step {k})", "NaN or infinity")
     totals, root = rows.sum(axis=1), math.sqrt(n)
     errors = rows.std(axis=0, ddof=1) / root
     return Bound(
@@ -177,6 +209,7 @@ def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
 
     By quadrature (D <= 2). It lies above the entropy of the law by the price of Gaussian steps.
     """
+    instance("oracle", oracle, Oracle)
     chain = _chain(oracle)
     w, free, _ = _weights(chain, mix)
     dim = oracle.law.dim
@@ -188,6 +221,7 @@ def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
 
 
 def _chain(model: Model) -> Chain:
+    instance("model", model, Model)
     if not isinstance(model.process, Chain):
         raise ArgumentError("model", "belong to a discrete Chain", model.process)
     return model.process

@@ -20,19 +20,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import distances
 from .arrays import Array, finite, numpy, softmax
 from .divergences import fisher_error, kl_by_samples, kl_on_grid
-from .errors import ArgumentError
+from .errors import ArgumentError, instance, number, whole
 from .estimates import Estimate, random_numbers, row_blocks
-
-if TYPE_CHECKING:
-    from .mixture import GaussianMixture
-    from .targets import Target
+from .mixture import GaussianMixture
+from .targets import Target
 
 __all__ = [
     "SAMPLE_METRICS",
@@ -125,8 +123,7 @@ def sliced_wasserstein(
     """
     distances.check_order(p)
     x, draws = _samples(samples, law), random_numbers(generator)
-    if directions < 1:
-        raise ArgumentError("directions", "be at least 1", directions)
+    whole("directions", directions, 1)
     vectors = distances.unit_directions(law.dim, directions, draws)
     return _versus(
         x, law, draws, lambda a, fresh: distances.sliced_between(a, fresh(), vectors, p), repeats
@@ -153,8 +150,8 @@ def mmd(
 
     Gretton et al., "A kernel two-sample test", JMLR 13 (2012) 723.
     """
-    if bandwidth is not None and not (math.isfinite(bandwidth) and bandwidth > 0):
-        raise ArgumentError("bandwidth", "be positive and finite", bandwidth)
+    if bandwidth is not None:
+        number("bandwidth", bandwidth, 0, ends="()")
     x, draws = _samples(samples, law), random_numbers(generator)
     h = bandwidth or _median_distance(law, draws)
     kernel = distances.gaussian_kernel(h)
@@ -195,7 +192,7 @@ def ks(samples: Array, law: Target, generator: Any, *, repeats: int = 8) -> Esti
     """
     import scipy.stats
 
-    if law.dim != 1:
+    if isinstance(law, Target) and law.dim != 1:
         raise ArgumentError("law", "have dimension 1", f"dimension {law.dim}")
     x = _samples(samples, law)
     estimate = _versus(x, law, random_numbers(generator), lambda a, _: _ks(a, law), repeats)
@@ -231,10 +228,7 @@ def mode_weights(samples: Array, law: GaussianMixture, generator: Any) -> Estima
     average), floor_error = the standard error on a fresh true sample of the same size, which keeps
     `excess()` finite for a mode that the samples miss.
     """
-    from .mixture import GaussianMixture
-
-    if not isinstance(law, GaussianMixture):
-        raise ArgumentError("law", "be a GaussianMixture", type(law).__name__)
+    instance("law", law, GaussianMixture)
     x = _samples(samples, law)
     fresh = law.sample(len(x), random_numbers(generator))
     shares, true_shares = _mean_shares(law, x), _mean_shares(law, fresh)
@@ -246,6 +240,7 @@ def responsibilities(x: np.ndarray, law: GaussianMixture) -> np.ndarray:
 
     Raises ArgumentError where a component has no width: diffuse the law a little first.
     """
+    instance("law", law, GaussianMixture)
     weights, means, covs = (np.asarray(numpy(a)) for a in (law.weights, law.means, law.covs))
     logits = np.full((len(x), len(weights)), -np.inf)
     for k in np.flatnonzero(weights):
@@ -285,17 +280,29 @@ def _versus(
     repeats: int,
 ) -> Estimate:
     """`distance(x, fresh)` and its floor, the same with true samples in the place of x."""
-    if repeats < 0 or repeats == 1:
-        raise ArgumentError("repeats", "be 0 (no floor) or at least 2", repeats)
+    _check_repeats(repeats)
 
     def fresh() -> np.ndarray:
         return np.asarray(law.sample(len(x), generator), dtype=np.float64)
 
     value, error = distance(x, fresh)
+    return Estimate(value, error, *_floor(distance, fresh, repeats), len(x))
+
+
+def _check_repeats(repeats: int) -> None:
+    whole("repeats", repeats, 0)
+    if repeats == 1:
+        raise ArgumentError("repeats", "be 0 (no floor) or at least 2", repeats)
+
+
+def _floor(
+    distance: Callable[[np.ndarray, Draw], tuple[float, float]], fresh: Draw, repeats: int
+) -> tuple[float, float]:
+    """Mean and standard deviation of the distance between two true samples."""
+    if not repeats:
+        return math.nan, math.nan
     floors = [distance(fresh(), fresh)[0] for _ in range(repeats)]
-    if not floors:
-        return Estimate(value, error, n=len(x))
-    return Estimate(value, error, float(np.mean(floors)), float(np.std(floors, ddof=1)), len(x))
+    return float(np.mean(floors)), float(np.std(floors, ddof=1))
 
 
 def _kernel_metric(
@@ -306,21 +313,19 @@ def _kernel_metric(
     permutations: int,
     repeats: int,
 ) -> Estimate:
-    if permutations < 0:
-        raise ArgumentError("permutations", "be at least 0", permutations)
-    truth = law.sample(len(x), generator)
+    whole("permutations", permutations, 0)
+    _check_repeats(repeats)
+
+    def fresh() -> np.ndarray:
+        return np.asarray(law.sample(len(x), generator), dtype=np.float64)
+
+    truth = fresh()
     value, error = distances.kernel_distance(x, truth, kernel)
     p_value = math.nan
     if permutations:
         p_value = distances.permutation_p_value(x, truth, kernel, permutations, generator)
-    null = _versus(
-        law.sample(len(x), generator),
-        law,
-        generator,
-        lambda a, fresh: distances.kernel_distance(a, fresh(), kernel),
-        repeats,
-    )
-    return Estimate(value, error, null.floor, null.floor_error, len(x), p_value)
+    floor = _floor(lambda a, b: distances.kernel_distance(a, b(), kernel), fresh, repeats)
+    return Estimate(value, error, *floor, len(x), p_value)
 
 
 def _median_distance(law: Target, generator: np.random.Generator) -> float:
@@ -330,6 +335,7 @@ def _median_distance(law: Target, generator: np.random.Generator) -> float:
 
 
 def _samples(samples: Array, law: Target) -> np.ndarray:
+    instance("law", law, Target)
     x = numpy(finite("samples", samples, (None, law.dim)))
     if len(x) < 2:
         raise ArgumentError("samples", "hold at least 2 points", f"{len(x)}")
@@ -337,6 +343,5 @@ def _samples(samples: Array, law: Target) -> np.ndarray:
 
 
 def _subset(x: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    if most < 2:
-        raise ArgumentError("most", "be at least 2", most)
+    whole("most", most, 2)
     return x if len(x) <= most else x[generator.choice(len(x), most, replace=False)]

@@ -267,13 +267,41 @@ class GaussianMixture(Target):
             u = namespace(z).sum(u[:, None, :] * like(self._q, z)[k], axis=-1)
         return like(self._m, z)[k] + u
 
-    def entropy(self) -> float:
-        """-E log p in nats: closed form for one component, else by `quadrature` (D <= 2)."""
-        if self._count > 1:
+    def entropy(self, error: float = 1e-4) -> float:
+        """-E log p in nats: closed form for one component, else see `Target.entropy`.
+
+        Where components differ in fewer than D directions, what is common to them is split off in
+        closed form: three components of one covariance are a matter of two dimensions in any D.
+        """
+        self._require_density(self._single_noise()[1])
+        if self._count > 1 and self.dim <= 2:
             return super().entropy()
-        S, V = self._single_noise()
-        self._require_density(V)
-        return 0.5 * float(np.sum(np.log(S * S * numpy(self._lam) + V) + LOG_2PI + 1))
+        core, rest = self._without_common_part()
+        if core is None:
+            return rest
+        whole = core.dim == self.dim
+        return super().entropy(error) if whole else rest + core.entropy(error)
+
+    def _without_common_part(self) -> tuple[GaussianMixture | None, float]:
+        """The mixture in the directions in which its components differ, and H of what they share.
+
+        Let y = L^-1 (x - m_1) make the first component standard, A_k = L^-1 C_k L^-T and
+        d_k = L^-1 (m_k - m_1). All components are N(0, I) across the range of (A_k - I, d_k), and
+        independent of what lies within.
+        """
+        w = numpy(self._w)
+        m, covs = numpy(self.means)[w > 0], numpy(self.covs)[w > 0]
+        L = np.linalg.cholesky(covs[0])
+        A = np.linalg.solve(L, np.swapaxes(np.linalg.solve(L, covs), -1, -2))
+        d = np.linalg.solve(L, (m - m[0]).T).T
+        span = np.concatenate([*(A - np.eye(self.dim)), d.T], axis=1)
+        axes, size, _ = np.linalg.svd(span, full_matrices=False)
+        U = axes[:, size > 1e-12 * max(1.0, float(size.max()))]
+        shared = 0.5 * (self.dim - U.shape[1]) * (LOG_2PI + 1) + float(np.log(np.diag(L)).sum())
+        if U.shape[1] == 0:
+            return None, shared
+        A = U.T @ A @ U
+        return GaussianMixture(w[w > 0], d @ U, 0.5 * (A + np.swapaxes(A, -1, -2))), shared
 
     def quadrature(self) -> tuple[np.ndarray, np.ndarray]:
         """One grid, or a grid along the axes of each component, or cells where widths differ.

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from .arrays import Array, finite, like, namespace, points, wide
-from .errors import ArgumentError
+from .errors import ArgumentError, instance
 from .process import Process
 from .targets import Target
 from .transition import Transition
@@ -69,10 +69,8 @@ class Oracle(Model):
     """
 
     def __init__(self, law: Target, process: Process) -> None:
-        if not isinstance(law, Target):
-            raise ArgumentError("law", "be a Target", law)
-        if not isinstance(process, Process):
-            raise ArgumentError("process", "be a Process", process)
+        instance("law", law, Target)
+        instance("process", process, Process)
         self.law, self.process = law, process
 
     def at(self, t: Array) -> Target:

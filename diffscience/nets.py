@@ -13,7 +13,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .errors import ArgumentError
+from .arrays import finite
+from .errors import ArgumentError, whole
+
+SEEDS = (-(2**63), 2**64 - 1)  # what a torch.Generator takes
 
 
 def dense(fan_in: int, fan_out: int, gain: float, generator: torch.Generator) -> torch.nn.Linear:
@@ -54,8 +57,13 @@ class MLP(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if dim < 1 or not widths or any(w < 1 for w in widths):
-            raise ArgumentError("widths", "be positive whole numbers, at least one", tuple(widths))
+        whole("dim", dim, 1)
+        whole("seed", seed, *SEEDS)
+        if not isinstance(widths, Sequence) or len(widths) == 0:
+            raise ArgumentError("widths", "be a list of whole numbers, at least one", widths)
+        for width in widths:
+            whole("widths", width, 1)
+        finite("frequencies", frequencies, (None,))
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer(
             "frequencies", torch.as_tensor(tuple(frequencies), dtype=torch.float32)

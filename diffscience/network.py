@@ -19,11 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import array_api_compat
 import numpy as np
 import torch
 
-from .arrays import Array, is_torch, points
-from .errors import ArgumentError
+from .arrays import Array, finite, is_torch, numpy, paired, points
+from .errors import ArgumentError, function, instance
 from .models import Model
 from .process import Process
 
@@ -125,7 +126,9 @@ class Network(Model):
     time : what the network sees of t; t/T by default, so that it lies in [0, 1].
 
     Answers to tensors are tensors in their dtype, with derivatives; answers to NumPy arrays are
-    NumPy arrays. The network itself runs in its own dtype on its own device.
+    NumPy arrays. The network itself runs in its own dtype on its own device. NaN that the net
+    itself answers goes through, as in any function of arrays: `train`, the samplers and the metrics
+    stop at it, and a look at every answer here would make each call on a GPU wait for its end.
 
     Examples
     --------
@@ -143,10 +146,12 @@ class Network(Model):
         predicts: str = "eps",
         time: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        if predicts not in PREDICTIONS:
+        if not isinstance(predicts, str) or predicts not in PREDICTIONS:
             raise ArgumentError("predicts", f"be one of {', '.join(PREDICTIONS)}", predicts)
-        if not isinstance(process, Process):
-            raise ArgumentError("process", "be a Process", process)
+        instance("net", net, torch.nn.Module)
+        instance("process", process, Process)
+        if time is not None:
+            function("time", time)
         self.net, self.process, self.predicts, self.time = net, process, predicts, time
 
     def prediction(self, x: torch.Tensor, t: Array) -> torch.Tensor:
@@ -155,30 +160,43 @@ class Network(Model):
         Raises ArgumentError for points that are not finite floating-point numbers, times outside
         the process, and where the network answers with another shape than that of x.
         """
-        x = points(x, x.shape[-1])
+        instance("x", x, torch.Tensor)
+        x = points(x, x.shape[-1] if x.ndim else 1)
         weight = next(self.net.parameters(), None)
         home = x if weight is None else weight
+        on_mps = x.device.type == "mps"  # which has no float64
         times = torch.as_tensor(
-            t, dtype=torch.float64, device="cpu" if x.device.type == "mps" else x.device
+            _tensor_of_times(t), dtype=torch.float64, device="cpu" if on_mps else x.device
         )
-        times = self.process._times("t", times)
-        seen = times / self.process.T if self.time is None else self.time(times)
+        times = _paired("t", self.process._times("t", times), x)
+        seen = times / self.process.T
+        if self.time is not None:
+            seen = _paired("time", self.time(times), x)
         seen = torch.broadcast_to(seen, x.shape[:-1]).reshape(-1)
         rows = x.reshape(-1, x.shape[-1])
-        y = self.net(rows.to(home), seen.to(home))
-        if y.shape != rows.shape:
-            raise ArgumentError(
-                "net", f"answer with shape {tuple(rows.shape)}", f"shape {tuple(y.shape)}"
-            )
-        return y.to(x).reshape(x.shape)
+        return self._run(rows.to(home), seen.to(home)).to(x).reshape(x.shape)
+
+    def _run(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """net(x, t), checked; what torch raises inside it, points of another D first of all."""
+        try:
+            y = self.net(x, t)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            rule = f"take points {tuple(x.shape)} and times {tuple(t.shape)}"
+            raise ArgumentError("net", rule, str(error)) from error
+        shape = tuple(getattr(y, "shape", ()))
+        if shape != x.shape:
+            raise ArgumentError("net", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
+        return y
 
     def _answer(
         self, formula: Callable[[Array, Array, Coefficients], Array], x: Array, t: Array
     ) -> Array:
         if not is_torch(x):
             with torch.no_grad():
-                tensor = torch.as_tensor(np.asarray(x, dtype=getattr(x, "dtype", np.float64)))
-                return self._answer(formula, tensor, t if is_torch(t) else np.asarray(t)).numpy()
+                return self._answer(formula, _tensor(x), t).numpy()
+        t = _tensor_of_times(t)
         return formula(self.prediction(x, t), x, Coefficients(self.process, x, t))
 
     def x0(self, x: Array, t: Array) -> Array:
@@ -215,3 +233,27 @@ class Network(Model):
     def state(self) -> dict[str, Any]:
         """The weights by name, as NumPy arrays."""
         return {k: v.detach().cpu().numpy() for k, v in self.net.state_dict().items()}
+
+
+def _paired(argument: str, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The times as given: one, or one for each of the points x (*b, D)."""
+    instance(argument, t, torch.Tensor)
+    rows = tuple(x.shape[:-1])
+    if t.ndim and paired(argument, tuple(t.shape), rows) != rows:
+        raise ArgumentError(argument, f"have shape {rows}, as the points do", tuple(t.shape))
+    return t
+
+
+def _tensor_of_times(t: Array) -> torch.Tensor:
+    """Tensors as given; numbers and other arrays in float64, copied, as torch takes them."""
+    return t if is_torch(t) else torch.from_numpy(np.array(numpy(finite("t", t))))
+
+
+def _tensor(x: Array) -> torch.Tensor:
+    """Points of another library as a tensor in their dtype, if torch has it."""
+    array = numpy(x) if array_api_compat.is_array_api_obj(x) else finite("x", x)
+    if array.dtype.kind != "f" or array.itemsize > 8:
+        raise ArgumentError("x", "be a floating-point array that torch has", str(array.dtype))
+    if any(step < 0 for step in array.strides) or not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))  # torch takes neither
+    return torch.as_tensor(array)

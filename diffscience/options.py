@@ -8,6 +8,7 @@ separated by commas for a tuple.  Nothing is evaluated but literals.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -34,7 +35,7 @@ def resolve_device(name: str) -> str:
 
     Raises ArgumentError for an unknown word and for a device that is not there.
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+    if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise ArgumentError("--device", "be cpu, cuda, cuda:N, mps or auto", name)
     if name == "cpu":
         return name
@@ -52,6 +53,13 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def _as_float(value: Any) -> Any:
+    """A whole number as a float, unless it is too large for one; anything else as it is."""
+    with contextlib.suppress(OverflowError):
+        return float(value) if type(value) is int else value
+    return value
+
+
 def _parsed(text: str, current: Any, argument: str) -> Any:
     """`text` as a value of the kind of `current`."""
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -64,12 +72,12 @@ def _parsed(text: str, current: Any, argument: str) -> Any:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             value = float(text) if text in ("inf", "-inf", "nan") else text
-    if type(current) is float and type(value) is int:
-        value = float(value)
+    if type(current) is float:
+        value = _as_float(value)
     if isinstance(current, tuple):
         value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         if current and all(type(item) is float for item in current):
-            value = tuple(float(v) if type(v) is int else v for v in value)
+            value = tuple(map(_as_float, value))
         alike = not current or {type(v) for v in value} <= {type(v) for v in current}
         if not alike:
             raise ArgumentError(argument, f"be values like {current}, separated by commas", text)

@@ -26,7 +26,7 @@ import array_api_compat
 import numpy as np
 
 from .arrays import Array, finite, is_traced, like, namespace, numpy, paired
-from .errors import ArgumentError
+from .errors import ArgumentError, number
 from .transition import Transition
 
 
@@ -178,11 +178,6 @@ def _shown(t: Array) -> str:
     return str(values[0]) if values.size == 1 else f"values from {values[0]} to {values[-1]}"
 
 
-def _positive(name: str, value: float) -> None:
-    if not (isinstance(value, (int, float, np.number)) and 0 < value < math.inf):
-        raise ArgumentError(name, "be a positive number", value)
-
-
 def _one(process: Process, t: Array) -> Array:
     """alpha of the processes that leave the data where they are."""
     return 0.0 * t + 1.0
@@ -206,8 +201,8 @@ class VP(Process):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        _positive("beta_min", self.beta_min)
-        _positive("beta_max", self.beta_max)
+        number("beta_min", self.beta_min, 0, ends="()")
+        number("beta_max", self.beta_max, 0, ends="()")
 
     def _beta(self, t: Array) -> Array:
         return self.beta_min + (self.beta_max - self.beta_min) * t
@@ -261,8 +256,7 @@ class Cosine(Process):
     s: float = 0.008
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.s, (int, float)) and 0 <= self.s < math.inf):
-            raise ArgumentError("s", "be a number of at least 0", self.s)
+        number("s", self.s, 0)
 
     @property
     def _speed(self) -> float:
@@ -301,7 +295,7 @@ class VE(Process):
     sigma: float = 25.0
 
     def __post_init__(self) -> None:
-        _positive("sigma", self.sigma)
+        number("sigma", self.sigma, 0, ends="()")
         if self.sigma == 1:
             raise ArgumentError("sigma", "differ from 1, where g is constant", self.sigma)
 
@@ -332,8 +326,8 @@ class VEGeometric(Process):
     sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
-        _positive("sigma_min", self.sigma_min)
-        _positive("sigma_max", self.sigma_max)
+        number("sigma_min", self.sigma_min, 0, ends="()")
+        number("sigma_max", self.sigma_max, 0, ends="()")
         if self.sigma_max <= self.sigma_min:
             raise ArgumentError("sigma_max", f"exceed sigma_min = {self.sigma_min}", self.sigma_max)
 
@@ -361,7 +355,7 @@ class EDM(Process):
     T: float = 80.0
 
     def __post_init__(self) -> None:
-        _positive("T", self.T)
+        number("T", self.T, 0, ends="()")
 
     _alpha, _dalpha = _one, _zero
 

@@ -20,6 +20,7 @@ import ast
 import contextlib
 import dataclasses
 import json
+import os
 import platform
 import re
 import sys
@@ -52,7 +53,7 @@ def folder_of_studies() -> Path:
 def find(folder: Path | None = None) -> dict[str, Path]:
     """Name -> file of all studies in a folder; ArgumentError if there is no such folder."""
     folder = folder_of_studies() if folder is None else folder
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, not an error, where nobody may look
         raise ArgumentError("--studies", "be a folder of study files", str(folder))
     return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
 
@@ -67,7 +68,7 @@ def locate(name: str, known: Mapping[str, Path]) -> Path:
 
 def question(path: Path) -> str:
     """The question of a study, read from its source without running it; "" if that cannot be."""
-    with contextlib.suppress(SyntaxError, ValueError, OSError):
+    with contextlib.suppress(SyntaxError, ValueError, OSError, RecursionError, MemoryError):
         value = provenance.keyword(ast.parse(path.read_bytes()).body, "question", 5)
         if value is not None:
             text = ast.literal_eval(value)
@@ -138,12 +139,11 @@ def prepare(
     study, source = load(path)
     base = study.quick if quick else study.config
     config = changed_config(base, changes or {})
-    if seed is not None:
-        Run(seed)  # checks it
-        if hasattr(config, "seed"):
-            config = dataclasses.replace(config, seed=seed)
-    else:
-        seed = int(getattr(config, "seed", 0))
+    if seed is None:
+        seed = getattr(config, "seed", 0)
+    elif hasattr(config, "seed"):
+        config = dataclasses.replace(config, seed=seed)
+    Run(seed)  # checks it
     data = files.canonical(config)
     before = {"seed": int(getattr(base, "seed", 0))} | files.canonical(base)
     after = {"seed": seed} | data
@@ -153,8 +153,8 @@ def prepare(
         out = Path("figures" if mode == "full" and not changed else "figures-quick")
     siblings = tuple(other for other in known if other.startswith(f"{name}_"))
     plan = Plan(name, path, study, source, config, seed, device, mode, changed, out, siblings)
+    files.check_folder(out, "--out", locks=True)
     _former_files(plan)
-    files.check_folder(out, "--out")
     return plan
 
 
@@ -164,10 +164,10 @@ def prepare(
 def _read_provenance(folder: Path, name: str) -> dict[str, Any] | None:
     """NAME.json of a folder; None if there is none, {} if it cannot be understood."""
     try:
-        data = json.loads((folder / f"{name}.json").read_bytes())
+        data = json.loads(files.read_bytes(folder / f"{name}.json"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     good = isinstance(data, dict) and isinstance(data.get("outputs"), dict)
     return data if good else {}
@@ -198,9 +198,9 @@ def results(folder: Path, name: str, path: Path | None = None) -> str:
         return "none"
     try:
         for file, digest in record["outputs"].items():
-            if files.sha256((folder / Path(file).name).read_bytes()) != digest:
+            if files.sha256(files.read_bytes(folder / Path(file).name)) != digest:
                 return "damaged"
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):
         return "damaged"
     if record.get("mode") != "full" or record.get("changed"):
         return "other"

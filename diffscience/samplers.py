@@ -11,7 +11,8 @@ same functions serve strided chains and continuous processes.
 Conventions: `times` decreases, from where the run starts to where it ends; every generator yields
 (t, x) for each of them, the start included, and the caller keeps what it wants. States keep the
 array library, device and dtype of the start. Randomness comes from `generator` (a NumPy or torch
-generator, or a seed) and nowhere else.
+generator, or a seed) and nowhere else. A start or an answer of the model that is not finite ends
+the run with an ArgumentError; it is never handed on.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Draws, finite, is_torch, like, namespace, numpy, wide
+from .arrays import Array, Draws, finite, is_torch, is_traced, like, namespace, numpy, wide
 from .chain import Chain
-from .errors import ArgumentError
+from .errors import ArgumentError, instance, number, whole
 from .models import Model
 from .process import Process
+from .transition import floating
 
 States = Iterator[tuple[float, Array]]
 Times = Sequence[float] | np.ndarray
@@ -41,24 +43,24 @@ def strided(chain: Chain, steps: int) -> np.ndarray:
     >>> strided(Chain.linear(10), 5)
     array([10.,  8.,  6.,  4.,  2.,  0.])
     """
-    if (
-        isinstance(steps, bool)
-        or not isinstance(steps, (int, np.integer))
-        or not 1 <= steps <= chain.K
-    ):
-        raise ArgumentError("steps", f"be a whole number from 1 to {chain.K}", steps)
+    instance("chain", chain, Chain)
+    whole("steps", steps, 1, chain.K)
     return np.round(np.linspace(chain.K, 0, int(steps) + 1))
 
 
 def prior(process: Process, n: int, dim: int, generator: Any) -> Array:
     """n points of N(0, var(T) I), (n, D), float64: where the reverse process is started."""
+    instance("process", process, Process)
+    whole("n", n, 0)
+    whole("dim", dim, 1)
     return math.sqrt(process.var(process.T)) * Draws(generator).normal(n, dim)
 
 
 def forward(process: Process, x0: Array, times: Times, generator: Any) -> States:
     """The noising path itself: x at increasing times from 0, each step through `between`."""
+    instance("process", process, Process)
     grid = _grid(process, times, decreasing=False)
-    draws = Draws(generator)
+    x0, draws = _start("x0", x0), Draws(generator)
     x = process.at(grid[0]).apply(x0, _noise(draws, x0)) if grid[0] > 0 else x0
     yield grid[0], x
     for s, t in zip(grid[:-1], grid[1:]):
@@ -91,14 +93,14 @@ def ancestral(
     >>> t, x.shape
     (0.0, (100, 1))
     """
-    if not 0 <= mix <= 1:
-        raise ArgumentError("mix", "lie in [0, 1]", mix)
+    instance("model", model, Model)
+    number("mix", mix, 0, 1)
     process, draws = model.process, Draws(generator)
-    grid = _grid(process, times)
+    grid, x = _grid(process, times), _start("x", x, clip)
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = _clipped(_asked(model.x0, x, t), clip)
+        x0 = _guess(model, x, t, clip)
         mean = step.scale * var_s / var_t * wide(x) + process.alpha(s) * step.var / var_t * wide(x0)
         small = step.var * var_s / var_t
         var = step.var**mix * small ** (1 - mix) if small > 0 else 0.0
@@ -122,16 +124,16 @@ def ddim(
     eta : w^2 = eta^2 btilde; 0 is deterministic and needs no generator, 1 is `ancestral`.
     clip : bound on every coordinate of the model's x0, None for none; eps follows it.
     """
-    if not 0 <= eta <= 1:
-        raise ArgumentError("eta", "lie in [0, 1]", eta)
+    instance("model", model, Model)
+    number("eta", eta, 0, 1)
     if eta > 0 and generator is None:
         raise ArgumentError("generator", "be given where eta > 0", generator)
     process, draws = model.process, Draws(0 if generator is None else generator)
-    grid = _grid(process, times)
+    grid, x = _grid(process, times), _start("x", x, clip)
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = _clipped(_asked(model.x0, x, t), clip)
+        x0 = _guess(model, x, t, clip)
         eps = (wide(x) - process.alpha(t) * wide(x0)) / math.sqrt(var_t)
         small = step.var * var_s / var_t
         # var(s) - w^2 with no difference: var(s) - btilde = (a var(s))^2/var(t).
@@ -143,7 +145,10 @@ def ddim(
 
 def last(states: States) -> Array:
     """The state at the end of a run; none of the others is kept."""
-    return deque(states, maxlen=1)[0][1]
+    kept = deque(states, maxlen=1)
+    if not kept:
+        raise ArgumentError("states", "hold at least one state", "none")
+    return kept[0][1]
 
 
 def _grid(process: Process, times: Times, decreasing: bool = True) -> list[float]:
@@ -157,12 +162,37 @@ def _grid(process: Process, times: Times, decreasing: bool = True) -> list[float
     return [float(t) for t in grid]
 
 
+def _start(argument: str, x: Array, clip: float | None = None) -> Array:
+    """The points of the start as given, floating and finite; and a look at the bound on x0."""
+    x = floating(argument, x)
+    finite(argument, x)
+    if clip is not None:
+        number("clip", clip, 0, ends="()")
+    return x
+
+
 def _noise(draws: Draws, x: Array) -> Array:
     """Normal numbers shaped like x, in its library."""
     noise = draws.normal(*x.shape)
     if is_torch(noise) and not is_torch(x):
         raise ArgumentError("generator", "be a NumPy generator for NumPy points", draws.generator)
     return like(noise, x)
+
+
+def _guess(model: Model, x: Array, t: float, clip: float | None) -> Array:
+    """The model's x0 within the bound: of the shape of x and finite, so that no NaN is sampled."""
+    x0 = _asked(model.x0, x, t)
+    if getattr(x0, "shape", None) != x.shape:
+        shape = tuple(getattr(x0, "shape", ()))
+        raise ArgumentError("model", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
+    if clip is not None:
+        x0 = namespace(x0).clip(x0, -clip, clip)
+    if not is_traced(x0) and not bool(namespace(x0).all(namespace(x0).isfinite(x0))):
+        rows = int((~np.isfinite(numpy(x0)).all(axis=-1)).sum())
+        raise ArgumentError(
+            "model", f"answer with a finite x0 at t = {t:g}", f"{rows} rows with NaN or infinity"
+        )
+    return x0
 
 
 def _asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array:
@@ -173,14 +203,6 @@ def _asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array
 
     with torch.no_grad():
         return answer(x, t)
-
-
-def _clipped(x0: Array, clip: float | None) -> Array:
-    if clip is None:
-        return x0
-    if not clip > 0:
-        raise ArgumentError("clip", "be a positive number", clip)
-    return namespace(x0).clip(x0, -clip, clip)
 
 
 def _kept(value: Array, x: Array) -> Array:

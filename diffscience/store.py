@@ -30,8 +30,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ArgumentError
-from .files import canonical, check_folder, sha256, to_json, write_bytes
+from .errors import ArgumentError, CacheWarning
+from .files import (
+    as_path,
+    canonical,
+    check_folder,
+    read_bytes,
+    sha256,
+    to_json,
+    write_bytes,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,10 +59,6 @@ __all__ = [
 ]
 
 _STALE_SECONDS = 24 * 3600.0  # age at which a temporary file must be a killed run's
-
-
-class CacheWarning(UserWarning):
-    """A cache entry was damaged and is computed again."""
 
 
 # ------------------------------------------------------------------ arrays as bytes
@@ -93,8 +97,9 @@ def unpack(data: bytes) -> Arrays:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"not an .npz file of plain arrays: {error}") from None
+    except Exception as error:  # what altered bytes raise in zipfile and NumPy has no common class
+        text = " ".join(str(error).split())
+        raise ValueError(f"not an .npz file of plain arrays: {text}") from None
 
 
 # ------------------------------------------------------------------ the cache
@@ -132,7 +137,7 @@ class Cache:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.argument = "cache folder ($DIFFSCIENCE_CACHE)"
-        self.folder = cache_folder() if folder is None else Path(folder)
+        self.folder = cache_folder() if folder is None else as_path(folder, self.argument)
         check_folder(self.folder, self.argument)
         self._sweep()
 
@@ -163,12 +168,12 @@ class Cache:
         if not path.exists():
             return None
         try:
-            record = _opened(path.read_bytes(), key)
-            data = (self.folder / f"{record['npz']}.npz").read_bytes()
+            record = _opened(read_bytes(path), key)
+            data = read_bytes(self.folder / f"{record['npz']}.npz")
             if sha256(data) != record["npz"]:
                 raise ValueError("its arrays do not have the bytes that were written")
             return unpack(data), record["about"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             warnings.warn(
                 f"the cache entry {path} is damaged ({reason}) and is computed again",
@@ -210,8 +215,9 @@ def save_model(
     state : name -> array or tensor (any device; stored as it is, from the CPU).
     meta : JSON data, for example the arguments that rebuild the network.
 
-    Raises ArgumentError for a state that is no mapping to arrays, and for a path that cannot be
-    written (an old file there stays).
+    Raises ArgumentError for a state that is no mapping to arrays, for an array that the format
+    cannot hold (complex, sparse, longdouble, ...), and for a path that cannot be written (an old
+    file there stays).
 
     >>> import numpy as np, os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
@@ -219,19 +225,12 @@ def save_model(
     >>> load_model(path)
     ({'w': tensor([1., 1.], dtype=torch.float64)}, {'width': 64})
     """
-    import numpy as np
     import safetensors.torch
-    import torch
 
-    tensors = {}
-    for name, value in state.items():
-        if not isinstance(value, (np.ndarray, torch.Tensor)) or (
-            isinstance(value, np.ndarray) and value.dtype.kind not in "biuf"
-        ):
-            raise ArgumentError(f"state[{name!r}]", "be an array or tensor of numbers", value)
-        tensor = torch.as_tensor(np.array(value) if isinstance(value, np.ndarray) else value)
-        # A copy of its own: safetensors refuses tensors that share memory (tied weights).
-        tensors[str(name)] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    as_path(path, "model file")
+    if not isinstance(state, Mapping):
+        raise ArgumentError("state", "be a mapping of names to arrays or tensors", state)
+    tensors = {name: _tensor(name, value) for name, value in state.items()}
     # One metadata entry only: safetensors writes several in no fixed order.
     note = {"meta": canonical(meta, "meta"), "sha256": _BLANK}
     text = json.dumps(note, sort_keys=True, allow_nan=False)
@@ -239,6 +238,33 @@ def save_model(
     start = _place_of_digest(data)
     digest = sha256(data).encode()
     write_bytes(path, data[:start] + digest + data[start + 64 :], "model file")
+
+
+def _tensor(name: Any, value: Any) -> torch.Tensor:
+    """`value` as a tensor that a safetensors file can hold; ArgumentError if it cannot."""
+    import numpy as np
+    import safetensors.torch
+    import torch
+
+    # A quote in a name could imitate the digest's place; the format keeps the other for itself.
+    if not isinstance(name, str) or '"' in name or name == "__metadata__":
+        raise ArgumentError("state", "have names without quotes, none of them __metadata__", name)
+    if not isinstance(value, (np.ndarray, torch.Tensor)) or (
+        isinstance(value, np.ndarray) and value.dtype.kind not in "biuf"
+    ):
+        raise ArgumentError(f"state[{name!r}]", "be an array or tensor of numbers", value)
+    try:
+        if isinstance(value, np.ndarray):
+            value = torch.as_tensor(value.astype(value.dtype.newbyteorder("=")))
+        if value.is_complex() or value.layout is not torch.strided:
+            raise TypeError
+        # A copy of its own: safetensors refuses tensors that share memory (tied weights).
+        tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        safetensors.torch.save({name: tensor.new_empty(0)})  # whether its kind can be written
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError):
+        rule = "be dense and real, of a kind of number that safetensors can hold"
+        raise ArgumentError(f"state[{name!r}]", rule, f"{value.dtype} {type(value)}") from None
+    return tensor
 
 
 def _place_of_digest(data: bytes) -> int:
@@ -257,20 +283,23 @@ def load_model(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], d
     Raises ArgumentError if the file is missing, cut short, changed in any byte, or another kind
     of file (a pickle, say).
     """
+    import safetensors
+    import safetensors.torch
+
+    broken = (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError)
+    path = as_path(path, "model file")
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
         start = _place_of_digest(data)
         blank = data[:start] + _BLANK.encode() + data[start + 64 :]
         if sha256(blank).encode() != data[start : start + 64]:
             raise ValueError("its bytes are not the ones that were written")
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        note = json.loads(header["__metadata__"]["diffscience"])
+        return safetensors.torch.load(data), note["meta"]
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ArgumentError("model file", f"be readable ({reason})", str(path)) from None
-    except ValueError as error:
+    except broken as error:
         rule = f"be a whole file written by save_model ({error})"
         raise ArgumentError("model file", rule, str(path)) from None
-    import safetensors.torch
-
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    note = json.loads(header["__metadata__"]["diffscience"])
-    return safetensors.torch.load(data), note["meta"]

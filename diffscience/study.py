@@ -90,6 +90,7 @@ class Study:
             params = getattr(type(value), "__dataclass_params__", None)
             if params is None or not params.frozen:
                 raise ArgumentError(name, "be an instance of a frozen dataclass", value)
+            Run(getattr(value, "seed", 0))  # checks it
         if type(self.config) is not type(self.quick):
             raise ArgumentError("quick", "be of the class of config", self.quick)
         for name in ("compute", "table", "draw"):
@@ -103,7 +104,8 @@ class Study:
     @property
     def seed(self) -> int:
         """The seed of the full config: its field `seed`, or 0."""
-        return int(getattr(self.config, "seed", 0))
+        seed: int = getattr(self.config, "seed", 0)
+        return seed
 
 
 def plain_arrays(values: Any, name: str = "compute") -> Arrays:

@@ -57,7 +57,7 @@ __all__ = [
     "times",
 ]
 
-_FRACTIONS = (0.02, 0.2, 0.5, 0.8, 0.98)
+_FRACTIONS = (0.002, 0.02, 0.2, 0.5, 0.8, 0.98)
 _LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 # Central differences of order 8: coefficients of f(x + jh) - f(x - jh), j = 1 ... 4.
 _STENCIL = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
@@ -338,25 +338,28 @@ def assert_tweedie(
     tolerance: float = 1e-8,
     n: int = 4,
     seed: int = 0,
+    least: float = 0.5,
 ) -> float:
     """The model's x0, and with it score, eps and v, is the posterior mean under `law`.
 
     The posterior mean is computed from Bayes' rule, by `law.quadrature()` where the noise is wide
     and on a lattice of noises where it is narrow, neither of which knows of scores; where the model
     has a `posterior_cov`, so is the posterior covariance. Points at which neither integral gives
-    the law's own density of X_t are left out, and at most half of them may be.
+    the law's own density of X_t are left out; that `least` of them remain is asserted.
 
+    t : times (m,), by default 0.2, 0.5 and 0.8 of the end time; where that is no number of a unit
+        interval, the times at which alpha^2/var is e^4, 1 and e^-4.
     model : anything with `process`, `x0`, `score`, `eps` and `v`.
     law : the law of X_0, a target with D <= 2.
     """
     process = model.process
-    x, rows = states(law, process, times(process, (0.2, 0.5, 0.8)) if t is None else t, n, seed)
+    x, rows = states(law, process, _middle_times(process) if t is None else t, n, seed)
     step = process.at(rows)
     alpha, var = (np.broadcast_to(numpy(a), rows.shape)[:, None] for a in (step.scale, step.var))
     mean, cov, kept = _posterior(
         law, x, alpha, var, numpy(law.diffuse(step).log_prob(x)), tolerance
     )
-    if kept.mean() < 0.5:
+    if kept.mean() < least:
         raise AssertionError(
             f"Tweedie: p_t(x) = E p(x | X_0) holds to {0.01 * tolerance:.1g} at {kept.sum()} of "
             f"{len(kept)} points only"
@@ -383,6 +386,12 @@ def assert_tweedie(
         got = _flat(numpy(model.posterior_cov(x, rows)))
         worst = max(worst, _compare("Tweedie: Cov[X_0 | x]", got, _flat(cov), tolerance, x))
     return worst
+
+
+def _middle_times(process: Process) -> np.ndarray:
+    if process.T > 1 and not _is_discrete(process):  # most of [0, T] is noise alone
+        return numpy(process.time_of_log_snr(np.array([4.0, 0.0, -4.0])))
+    return times(process, (0.2, 0.5, 0.8))
 
 
 def _has_density(law: Any) -> bool:

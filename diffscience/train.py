@@ -4,14 +4,17 @@
     ema   <- decay ema + (1 - decay) theta
 
 Everything random comes from one seed, on the device of the network, and nothing global is read or
-set: the same seed gives the same bits again on the same machine. Ctrl-C ends the training and
-returns what was reached.
+set: the same seed gives the same bits again on the same machine. Ctrl-C ends the training between
+two updates and returns what was reached.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +23,8 @@ from tqdm import tqdm
 
 from . import losses
 from .chain import Chain
-from .errors import ArgumentError
+from .errors import ArgumentError, function, instance, number, whole
+from .nets import SEEDS
 from .network import Network
 from .process import Process
 from .targets import Target
@@ -47,8 +51,8 @@ class History:
 def uniform_times(process: Process, earliest: float = 1e-3) -> Callable[..., torch.Tensor]:
     """Times for training: uniform on 1..K of a chain, else uniform on [earliest T, T]."""
 
-    if not 0 < earliest < 1:
-        raise ArgumentError("earliest", "lie in (0, 1)", earliest)
+    instance("process", process, Process)
+    number("earliest", earliest, 0, 1, "()")
 
     def draw(n: int, generator: torch.Generator) -> torch.Tensor:
         u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
@@ -96,24 +100,19 @@ def train(
     ArgumentError : numbers out of range, data of another kind, or a loss that is not finite; the
         step is said.
     """
-    for name, value in (("steps", steps), ("batch", batch)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ArgumentError(name, "be a whole number of at least 1", value)
-    if ema is not None and not 0 <= ema < 1:
-        raise ArgumentError("ema", "lie in [0, 1)", ema)
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise ArgumentError("seed", "be a whole number", seed)
     floor = rate if final_rate is None else final_rate
-    for name, number in (("rate", rate), ("final_rate", floor)):
-        if not 0 < number < np.inf:
-            raise ArgumentError(name, "be a positive number", number)
-    wanted = set(snapshots)
-    if any(not 0 <= step <= steps for step in wanted):
-        raise ArgumentError("snapshots", f"lie in 0 ... {steps}", sorted(wanted))
+    _check_numbers(steps=steps, batch=batch, seed=seed, rate=rate, final_rate=floor, ema=ema)
+    for name, value in (("loss", loss), ("times", times), ("progress", progress)):
+        if value is not None:
+            function(name, value)
+    wanted = _steps_of(snapshots, steps)
     points = isinstance(data, torch.Tensor) and data.ndim == 2 and len(data) > 0
     if not points and not isinstance(data, Target):
         raise ArgumentError("data", "be a Target or a tensor of points (n, D), n >= 1", data)
-    home = next(network.net.parameters())
+    instance("network", network, Network)
+    home = next(network.net.parameters(), None)
+    if home is None:
+        raise ArgumentError("network", "have parameters to train", network.net)
     generator = torch.Generator(home.device).manual_seed(seed)
     draw_times = times or uniform_times(network.process)
     adam = torch.optim.Adam(network.net.parameters(), lr=rate)
@@ -133,17 +132,22 @@ def train(
                 history.snapshots[step] = _state(network.net)
             x0 = _batch(data, batch, generator).to(home)
             noise = torch.randn(x0.shape, generator=generator, device=home.device, dtype=home.dtype)
-            value = loss(network, x0, draw_times(batch, generator), noise).mean()
+            t = draw_times(batch, generator)
+            shape = tuple(getattr(t, "shape", ()))
+            if shape != (batch,):
+                raise ArgumentError("times", f"give an array of shape ({batch},)", f"shape {shape}")
+            value = loss(network, x0, t, noise).mean()
             history.losses[step] = value.item()
             if not np.isfinite(history.losses[step]):
                 raise ArgumentError("loss", f"be finite (step {step})", history.losses[step])
             adam.zero_grad()
             value.backward()
-            adam.step()
-            fall.step()
-            if average is not None:
-                average.update_parameters(network.net)
-            done = step + 1
+            with _whole():
+                adam.step()
+                fall.step()
+                if average is not None:
+                    average.update_parameters(network.net)
+                done = step + 1
     except KeyboardInterrupt:
         history.interrupted = True
         history.losses = history.losses[:done]
@@ -156,9 +160,52 @@ def train(
 
 def with_state(network: Network, state: State) -> Network:
     """A copy of a network with other weights, such as a snapshot or the average."""
+    instance("network", network, Network)
     net = copy.deepcopy(network.net)
-    net.load_state_dict(state)
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ArgumentError("state", "hold the weights of the network", str(error)) from error
     return Network(net, network.process, network.predicts, network.time)
+
+
+def _check_numbers(
+    steps: int, batch: int, seed: int, rate: float, final_rate: float, ema: float | None
+) -> None:
+    whole("steps", steps, 1)
+    whole("batch", batch, 1)
+    whole("seed", seed, *SEEDS)
+    number("rate", rate, 0, ends="()")
+    number("final_rate", final_rate, 0, ends="()")
+    if ema is not None:
+        number("ema", ema, 0, 1, "[)")
+
+
+def _steps_of(snapshots: Iterable[int], steps: int) -> set[int]:
+    """The steps whose weights are kept, checked."""
+    if not isinstance(snapshots, Iterable):
+        raise ArgumentError("snapshots", "be a list of steps", snapshots)
+    kept = list(snapshots)
+    for step in kept:
+        whole("snapshots", step, 0, steps)
+    return set(kept)
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block, so that an update is made whole or not at all."""
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or former is None:
+        yield  # Ctrl-C reaches the main thread alone; None: a handler that Python cannot set again
+        return
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _bar(steps: Iterable[int]) -> Iterable[int]:

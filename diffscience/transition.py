@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import array_api_compat
 import numpy as np
 
 from .arrays import Array, finite, is_traced, like, namespace, numpy, paired, wide
-from .errors import ArgumentError
+from .errors import ArgumentError, instance
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +56,20 @@ class Transition:
 
     def then(self, later: Transition) -> Transition:
         """This transition followed by a later one (composition, associative)."""
+        instance("later", later, Transition)
         paired("later", self.shape, later.shape)
         s1, v1, s2, v2 = _together(self.scale, self.var, later.scale, later.var)
         return Transition(s1 * s2, s2 * s2 * v1 + v2)
 
     def apply(self, x: Array, noise: Array) -> Array:
-        """scale x + sqrt(var) noise, for x and noise of shape (*b, D), in the dtype of x."""
+        """scale x + sqrt(var) noise, for x and noise of shape (*b, D), in the dtype of x.
+
+        Raises ArgumentError for x that are no floating-point points, and noise of another shape.
+        NaN goes through: a look at every number would double the cost of a step.
+        """
+        x, noise = floating("x", x), floating("noise", noise)
+        if noise.shape != x.shape:
+            raise ArgumentError("noise", "have the shape of x", tuple(noise.shape))
         xp = namespace(x)
         paired("x", tuple(x.shape[:-1]), self.shape)
         scale, var = like(self.scale, x), like(self.var, x)
@@ -73,6 +82,22 @@ class Transition:
     def shape(self) -> tuple[int, ...]:
         """The batch shape (*b), () for a single transition."""
         return paired("var", _shape(self.scale), _shape(self.var))
+
+
+def floating(argument: str, x: Array) -> Array:
+    """Points (*b, D) as given, of a floating dtype: an integer one would round what is written.
+
+    A list becomes a NumPy array. Only shape and dtype are looked at.
+    """
+    if not array_api_compat.is_array_api_obj(x):
+        x = finite(argument, x)
+    if x.ndim < 1 or not namespace(x).isdtype(x.dtype, "real floating"):
+        raise ArgumentError(
+            argument,
+            "be floating-point points of shape (..., D)",
+            f"{x.dtype} of shape {tuple(x.shape)}",
+        )
+    return x
 
 
 def _shape(value: Array) -> tuple[int, ...]:

@@ -22,8 +22,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from diffscience import jit
 
 Words = NDArray[np.uint64]
 
@@ -37,7 +38,7 @@ _FORK = np.array(
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled by Numba at its first call, cached on disk where a place is found.
+    """The function compiled at its first call, cached on disk where a place is found.
 
     Examples
     --------
@@ -45,7 +46,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> double(21)
     42
     """
-    return _jit(function, False)
+    return jit.compiled(function, nogil=True)
 
 
 def reordered(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,14 +57,7 @@ def reordered(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> reordered(lambda x: x + x)(0.5)
     1.0
     """
-    return _jit(function, {"reassoc", "nsz"})
-
-
-def _jit(function: Callable[..., Any], fastmath: bool | set[str]) -> Callable[..., Any]:
-    try:
-        return njit(cache=True, nogil=True, fastmath=fastmath)(function)
-    except RuntimeError:  # neither beside the source nor in the user's cache may one write
-        return njit(nogil=True, fastmath=fastmath)(function)
+    return jit.compiled(function, nogil=True, fastmath={"reassoc", "nsz"})
 
 
 # The ziggurat ------------------------------------------------------------------------------------

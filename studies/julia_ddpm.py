@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from diffscience import gallery, losses, metrics, nets, notes, plots, samplers
 from diffscience.chain import Chain
+from diffscience.errors import ArgumentError
 from diffscience.julia import Xoshiro, network
 from diffscience.models import Model, Oracle
 from diffscience.network import Network
@@ -90,6 +91,18 @@ class Config:
     mended_samples: int = 10_000
     refinements: tuple[int, ...] = (20, 40, 80, 160, 320, 640, 1280)
     seed: int = 20
+
+    def __post_init__(self) -> None:
+        least = {"first_epochs": 1, "second_epochs": 1, "seed_epochs": 1, "mended_steps": 1}
+        least |= {"samples": 2, "bound_points": 2, "mended_samples": 2, "mended_chain": 4}
+        given = [(name, getattr(self, name), low) for name, low in least.items()]
+        for name, value, low in given + [("refinements", K, 1) for K in self.refinements]:
+            if type(value) is not int or value < low:
+                raise ArgumentError(name, f"be whole and at least {low}", value)
+        if not self.refinements or len(set(self.refinements)) < len(self.refinements):
+            raise ArgumentError("refinements", "hold one or more different K", self.refinements)
+        if not 0 <= self.ema < 1:
+            raise ArgumentError("ema", "lie in [0, 1)", self.ema)
 
 
 QUICK = Config(

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffscience import VP, GaussianMixture, fused, notes, plots
+from diffscience import VP, ArgumentError, GaussianMixture, fused, notes, plots
 from diffscience.julia import Xoshiro, network
 from diffscience.study import Run, Study, run_file
 
@@ -66,6 +66,19 @@ class Config:
     training_repeats: int = 9
     compilers: bool = True
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        wholes = ("components", "repeats", "checked", "chunk", "steps", "training_repeats")
+        if not self.sizes:
+            raise ArgumentError("sizes", "hold at least one number of points", self.sizes)
+        given = [("sizes", n) for n in self.sizes] + [
+            (name, getattr(self, name)) for name in wholes
+        ]
+        for name, value in given:
+            if type(value) is not int or value < 1:
+                raise ArgumentError(name, "be whole and at least 1", value)
+        if not 0 <= self.t <= 1:
+            raise ArgumentError("t", "lie in [0, 1]", self.t)
 
 
 # The mixture ------------------------------------------------------------------------------------

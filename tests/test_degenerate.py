@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -97,6 +98,10 @@ def test_boxes_of_every_dimension_are_products(dim: int) -> None:
 # ---------------------------------------------------------------- weights
 
 
+def stays_near(law: Any) -> bool:
+    return bool(np.abs(law.sample(1000, 1)).max() < 1e3)
+
+
 @dims
 @pytest.mark.parametrize("weight", [0.0, 1e-300])
 def test_a_weight_of_nothing_is_nothing(dim: int, weight: float) -> None:
@@ -107,7 +112,12 @@ def test_a_weight_of_nothing_is_nothing(dim: int, weight: float) -> None:
     x = np.random.default_rng(5).standard_normal((10, dim))
     more = ds.GaussianMixture(weights, means, covs)
     same(law, more, x)
-    assert np.all(np.abs(more.sample(1000, 1)).max(0) < 30)
+    heavy = ds.GaussianMixture(np.append(law.weights, 0.05), means, covs)
+    with pytest.raises(AssertionError):
+        same(law, heavy, x)
+    away = np.concatenate([law.means, np.full((1, dim), 1e4)])
+    assert stays_near(ds.GaussianMixture(weights, away, covs))
+    assert not stays_near(ds.GaussianMixture(heavy.weights, away, covs))
     if weight:  # where nothing else is, the weight of 1e-300 is the law
         near = ds.GaussianMixture(
             [1.0, weight], [[0.0] * dim, [100.0] * dim], np.full((2, dim), 1.0)
@@ -135,13 +145,17 @@ def test_weights_are_normalised_and_scale_free() -> None:
     same(ds.Boxes([[0.0, 0.0]], [[1.0, 1.0]]).diffuse(HALF), boxes, x)
 
 
-@pytest.mark.parametrize("count", [1, 2, 1000])
+@pytest.mark.parametrize("count", [2, 3, 1000])
 def test_repeated_components_are_one(count: int) -> None:
     law = ds.GaussianMixture([1.0], [[1.0, -1.0]], [[[1.0, 0.6], [0.6, 2.0]]])
     many = ds.GaussianMixture(
         np.ones(count), np.tile(law.means, (count, 1)), np.tile(law.covs, (count, 1, 1))
     )
     same(law, many, law.sample(10, 1))
+    moved = many.means.copy()
+    moved[0, 0] += 1.0
+    with pytest.raises(AssertionError):
+        same(law, ds.GaussianMixture(many.weights, moved, many.covs), law.sample(10, 1))
     np.testing.assert_allclose(many.cov, law.cov, rtol=1e-12)
 
 
@@ -157,7 +171,11 @@ def test_less_than_full_rank(dim: int, rank: int) -> None:
     x = law.sample(10, 1)
     blurred = law.diffuse(ds.Transition(1.0, 1e-4))
     wide = ds.GaussianMixture(law.weights, law.means, law.covs + 1e-4 * np.eye(dim))
+    # `wide` rounds C + 1e-4 I at 1e-16 of an eigenvalue near 10: 1e-11 of its least one, in
+    # scores near 1e2 and Hessians near 1e4, whose entries are held one by one.
     same(wide, blurred, x, 1e-8)
+    with pytest.raises(AssertionError):
+        same(wide, law.diffuse(ds.Transition(1.0, 1e-4 * (1 + 1e-6))), x, 1e-8)
     all_laws(law.diffuse(HALF), x)
     testing.assert_semigroup(law, ds.VP())
     # The posterior stays in the subspaces, and is positive semi-definite.
@@ -269,3 +287,166 @@ def test_answers_at_both_ends_of_time(target: str) -> None:
         assert np.all(np.isfinite(oracle.v(x, process.T)))
         if not isinstance(process, ds.Chain) and process.alpha(process.T) > 0:
             assert np.all(np.isfinite(oracle.velocity(x, process.T)))
+
+
+# ---------------------------------------------------------------- no noise, and hardly any
+
+
+def blur_error(law: Any, x: np.ndarray, sigma: float, factor: float = 1.0) -> float:
+    """The error of a hardly blurred score, over what the heat equation allows it to differ.
+
+    d/dV score = grad (tr H + |score|^2)/2 = grad tr H/2 + H score, taken at twice its size, and
+    1e-12 of the score for rounding.
+    """
+    near = law.diffuse(ds.Transition(1.0, sigma**2))
+    score, h = law.score(x), 1e-4
+    grad_trace = np.stack(
+        [
+            (law.hessian(x + e) - law.hessian(x - e)).trace(axis1=-2, axis2=-1) / (2 * h)
+            for e in h * np.eye(law.dim)
+        ],
+        axis=-1,
+    )
+    slope = 0.5 * grad_trace + (law.hessian(x) @ score[..., None])[..., 0]
+    allowed = 2 * sigma**2 * np.linalg.norm(slope, axis=-1)
+    allowed += 1e-12 * (1 + np.linalg.norm(score, axis=-1))
+    return float(np.max(np.linalg.norm(factor * near.score(x) - score, axis=-1) / allowed))
+
+
+DENSE = [name for name in gallery.ALL if name not in ("empirical", "checkerboard")]
+
+
+@pytest.mark.parametrize("target", DENSE)
+@pytest.mark.parametrize("sigma", [1e-4, 1e-5])
+def test_a_score_moves_as_the_heat_equation_says(target: str, sigma: float) -> None:
+    law = gallery.ALL[target]()
+    x = law.sample(50, 9)
+    assert blur_error(law, x, sigma) <= 1
+    for wrong in (-1.0, 1.05, 1.0 + 1e-4):
+        assert blur_error(law, x, sigma, wrong) > 1
+
+
+def test_a_checkerboard_without_noise() -> None:
+    """Its jumps: log p = -inf and a score that is not a number outside, log 1/32 and 0 inside."""
+    board = gallery.checkerboard()
+    x = np.array([[-3.0, -3.0], [1.0, 0.5], [-3.0, -1.0], [5.0, 0.0], [1e6, -1e6]])
+    inside = np.array([True, True, False, False, False])
+    log_prob, score = board.log_prob(x), board.score(x)
+    np.testing.assert_allclose(log_prob[inside], -math.log(32), rtol=1e-14)
+    assert np.all(log_prob[~inside] == -np.inf)
+    assert np.all(score[inside] == 0)
+    assert np.all(np.isnan(score[~inside]))
+    blurred = board.diffuse(ds.Transition(1.0, 1e-4))  # which has no such places
+    assert np.all(np.isfinite(blurred.log_prob(x)))
+    assert np.all(np.isfinite(blurred.score(x)))
+
+
+@pytest.mark.parametrize(
+    "bare", [gallery.swiss_roll(0.0), gallery.s_curve(0.0), gallery.two_moons(0.0),
+             gallery.rings(noise=0.0)],
+    ids=["swiss_roll", "s_curve", "two_moons", "rings"],
+)  # fmt: skip
+def test_a_bare_curve_names_the_noise_it_wants(bare: Any) -> None:
+    x = bare.sample(5, 1)
+    for ask in ("log_prob", "score", "hessian"):
+        with pytest.raises(ds.ArgumentError, match="noise variance must be positive"):
+            getattr(bare, ask)(x)
+        assert np.all(np.isfinite(getattr(bare.diffuse(ds.Transition(1.0, 1e-6)), ask)(x)))
+
+
+# ---------------------------------------------------------------- entropies in many dimensions
+
+
+def product(dim: int) -> tuple[ds.GaussianMixture, float]:
+    """The product of `dim` lines of two components each, and the sum of their entropies."""
+    random = np.random.default_rng(dim)
+    lines = [
+        ds.GaussianMixture(
+            random.dirichlet(np.ones(2)),
+            1.5 * random.standard_normal((2, 1)),
+            random.uniform(0.2, 1, (2, 1)),
+        )
+        for _ in range(dim)
+    ]
+    weights, means, covs = [], [], []
+    for choice in itertools.product(range(2), repeat=dim):
+        pairs = list(zip(lines, choice, strict=True))
+        weights.append(math.prod(line.weights[i] for line, i in pairs))
+        means.append([line.means[i, 0] for line, i in pairs])
+        covs.append([line.covs[i, 0, 0] for line, i in pairs])
+    law = ds.GaussianMixture(np.array(weights), np.array(means), np.array(covs))
+    return law, sum(line.entropy() for line in lines)
+
+
+def entropy_agrees(got: float, wanted: float) -> bool:
+    """Within 4.9 of the standard errors asked for, 1e-4 (1e-6)."""
+    return abs(got - wanted) <= 4.9e-4
+
+
+@pytest.mark.parametrize("dim", [3, 4])
+def test_entropy_of_a_product_is_the_sum(dim: int) -> None:
+    law, wanted = product(dim)
+    assert entropy_agrees(law.entropy(error=1e-4), wanted)
+    means = law.means.copy()
+    means[np.argmax(law.weights), 0] += 1.0
+    moved = ds.GaussianMixture(law.weights, means, law.covs)
+    assert not entropy_agrees(moved.entropy(error=1e-4), wanted)
+
+
+def test_entropy_of_boxes_is_the_sum() -> None:
+    step = ds.Transition(1.0, 0.04)
+    sides = (1.0, 2.0, 3.0)
+    wanted = sum(ds.Boxes([[0.0]], [[side]]).diffuse(step).entropy() for side in sides)
+    for last, agree in ((3.0, True), (3.15, False)):
+        box = ds.Boxes([[0.0] * 3], [[1.0, 2.0, last]]).diffuse(step)
+        assert entropy_agrees(box.entropy(error=1e-4), wanted) is agree
+
+
+def embedded(law: Any, M: np.ndarray, shift: np.ndarray) -> ds.GaussianMixture:
+    """The law of M (X, Z) + shift, Z standard normal in the directions that the law has not."""
+    rest = len(M) - law.dim
+    means = np.pad(law.means, ((0, 0), (0, rest)))
+    covs = np.pad(law.covs, ((0, 0), (0, rest), (0, rest)))
+    covs += np.diag([0.0] * law.dim + [1.0] * rest)
+    covs = M @ covs @ M.T
+    return ds.GaussianMixture(
+        law.weights, means @ M.T + shift, 0.5 * (covs + covs.swapaxes(-1, -2))
+    )
+
+
+@pytest.mark.parametrize("target", ["julia_trimodal", "skewed_pair"])
+def test_what_components_share_is_split_off(target: str) -> None:
+    """H of a plane mixture among five common dimensions, through an affine map, to 1e-10."""
+    law, random = gallery.ALL[target](), np.random.default_rng(3)
+    M, shift = random.standard_normal((7, 7)), random.standard_normal(7)
+    common = 2.5 * math.log(2 * math.pi * math.e) + float(np.linalg.slogdet(M)[1])
+    wanted = law.entropy() + common
+    seven = embedded(law, M, shift)
+    assert abs(seven.entropy() - wanted) < 1e-10
+    # With one mean moved onto another, or the map 1e-6 longer.
+    means = law.means.copy()
+    means[0] = means[1]
+    other = ds.GaussianMixture(law.weights, means, law.covs)
+    for twin in (embedded(other, M, shift), embedded(law, (1 + 1e-6) * M, shift)):
+        assert abs(twin.entropy() - wanted) > 1e-7
+
+
+def test_entropy_of_one_component_repeated_is_that_of_one() -> None:
+    root = np.random.default_rng(4).standard_normal((5, 5))
+    one = ds.GaussianMixture([1.0], [[1.0] * 5], [root @ root.T + 0.1 * np.eye(5)])
+    two = ds.GaussianMixture([0.3, 0.7], np.tile(one.means, (2, 1)), np.tile(one.covs, (2, 1, 1)))
+    closed = 0.5 * np.linalg.slogdet(2 * math.pi * math.e * one.covs[0])[1]
+    assert abs(one.entropy() - closed) < 1e-12
+    assert abs(two.entropy() - closed) < 1e-12
+    apart = ds.GaussianMixture([0.3, 0.7], two.means * [[1.0], [1.1]], two.covs)
+    assert abs(apart.entropy() - closed) > 1e-6
+
+
+def test_an_error_out_of_reach_is_named() -> None:
+    law = ds.GaussianMixture(
+        [0.5, 0.5], [[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]], [[1.0] * 3, [1.0, 2.0, 0.5]]
+    )
+    with pytest.raises(ds.ArgumentError, match=r"error must be at least .* got 1e-09"):
+        law.entropy(error=1e-9)
+    # One that is in reach is reached.
+    assert abs(law.entropy(error=1e-3) - law.entropy(error=1e-4)) < 4.9 * 1.1e-3

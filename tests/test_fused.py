@@ -122,6 +122,11 @@ LAWS = {
 }
 
 
+def test_the_compiled_way_is_there():
+    """numba is required: without it the tests marked `compiled` would be left out in silence."""
+    assert fused.available()
+
+
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("way", WAYS)
@@ -394,7 +399,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, user_cache):
     """The cache moves to the user's folder, or is done without: the answer is the same."""
     package = tmp_path / "diffscience"
     package.mkdir()
-    for name in ("fused.py", "kernel.py", "errors.py"):
+    for name in ("fused.py", "kernel.py", "jit.py", "errors.py"):
         shutil.copy(PACKAGE / name, package / name)
     (package / "__init__.py").touch()
     (package / "__pycache__").touch()  # a file: no cache can be made here, whoever runs this

@@ -117,6 +117,22 @@ def test_every_term_is_the_divergence_of_its_step(kind: str, dim: int, mix: floa
     assert found.bits == pytest.approx(found.total / (dim * math.log(2)), rel=1e-15)
 
 
+def test_every_part_of_the_bound_in_bits() -> None:
+    """Over D log 2, errors too; the twin forgets the dimension."""
+    law = gallery.julia_trimodal()
+    nats = losses.bound(oracle(law), law.sample(30, 5), 4)
+    bits, rate = nats.in_bits(), 2 * math.log(2)
+    for name in ("L_0", "L_between", "L_K", "total", "error"):
+        found = getattr(bits, name)
+        assert found == pytest.approx(getattr(nats, name) / rate, rel=1e-14)
+        assert found != pytest.approx(2 * getattr(nats, name) / rate, rel=0.1)
+    np.testing.assert_allclose(bits.terms, nats.terms / rate, rtol=1e-15)
+    np.testing.assert_allclose(bits.errors, nats.errors / rate, rtol=1e-15)
+    assert bits.total == nats.bits == bits.bits  # and not converted twice
+    assert bits.in_bits() is bits
+    assert (nats.unit, bits.unit, bits.dim) == ("nats", "bits", 2)
+
+
 def test_a_weight_without_its_square_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     x0, exact = gaussian().sample(40, 5), mp_terms(VAR, MEAN, 0.0)
     noises = list(np.random.default_rng(4).standard_normal((CHAIN.K, 40, 1)))

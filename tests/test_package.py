@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,10 @@ PACKAGE = ROOT / "diffscience"
 HEAVY = ("torch", "matplotlib", "pandas", "scipy.stats", "torchsde", "torchdiffeq", "numba", "ot")
 
 ORDER = """
-errors arrays transition process chain kernel fused targets quadrature mixture boxes rings curves
-gallery models network nets losses train samplers estimates distances divergences metrics plots
-files provenance options store study runner xoshiro julia regression notes testing doctor __main__
+errors arrays transition process chain jit kernel fused quadrature targets mixture boxes rings
+curves gallery models network nets losses train samplers estimates distances divergences metrics
+plots files provenance options store study runner xoshiro julia regression notes testing doctor
+__main__
 """.split()
 """Each module may import from those before it, at its top level; nothing imports a study."""
 
@@ -108,6 +110,22 @@ def test_readme_names_every_study_and_shows_only_what_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_ci_requires_every_study_in_the_list() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    found = re.search(r"^lists_every_study\(\) \{.*?^\}", script, re.M | re.S)
+    assert found is not None
+    assert re.search(r"bin/diffscience list\) \| lists_every_study$", script, re.M)
+    listed = "".join(f"{p.stem}  full results\n" for p in (ROOT / "studies").glob("*.py"))
+    for text, fails in ((listed, False), ("", True), (listed.replace("speed ", "sped "), True)):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{found[0]}\nlists_every_study"],
+            cwd=ROOT, input=text, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == fails
+        assert done.stdout.strip() == text.strip()
 
 
 def _numbers() -> dict[str, str]:

@@ -12,7 +12,7 @@ import torch
 import diffscience as ds
 from diffscience import samplers, testing
 
-PROCESSES = testing.processes()
+PROCESSES = {**testing.processes(), "VE falling": ds.VE(0.5)}  # g(t) = sigma^t, sigma < 1
 CONTINUOUS = {name: p for name, p in PROCESSES.items() if not isinstance(p, ds.Chain)}
 CHAINS = {name: p for name, p in PROCESSES.items() if isinstance(p, ds.Chain)}
 
@@ -28,6 +28,7 @@ EXACT: dict[str, Any] = {
     "SubVP": lambda t: (mp.exp(-_B(t) / 2), (1 - mp.exp(-_B(t))) ** 2),
     "Cosine": lambda t: (_cos(t), 1 - _cos(t) ** 2),
     "VE": lambda t: (mp.mpf(1), (mp.mpf(25) ** (2 * t) - 1) / (2 * mp.log(25))),
+    "VE falling": lambda t: (mp.mpf(1), (mp.mpf(0.5) ** (2 * t) - 1) / (2 * mp.log(0.5))),
     "VEGeometric": lambda t: (mp.mpf(1), _low**2 * ((50 / _low) ** (2 * t) - 1)),
     "EDM": lambda t: (mp.mpf(1), t * t),
     "RectifiedFlow": lambda t: (1 - t, t * t),
@@ -109,7 +110,9 @@ def test_short_steps_keep_their_digits(name: str, step: float) -> None:
         # The angle, exponent or difference t - s is known to a rounding of t.
         loss = 1e-13 + 4e-16 * t / (t - s)
         assert got.scale == pytest.approx(scale, rel=1e-13)
-        assert got.var == pytest.approx(var, rel=min(loss, 1e-12) if s == 0 else 1e-12)
+        limit = min(loss, 1e-12) if s == 0 else 1e-12
+        assert got.var == pytest.approx(var, rel=limit, abs=0.0)
+        assert 1.05 * got.var != pytest.approx(var, rel=min(limit, 0.01), abs=0.0)
 
 
 @chains
@@ -132,6 +135,24 @@ def test_chains_at_40_digits(name: str) -> None:
             assert step.var == pytest.approx(float(1 - bars[t] / bars[s]), rel=1e-13)
     one = chain.between(k[:-1], k[1:])
     np.testing.assert_allclose(one.var, chain.betas, rtol=1e-12)
+
+
+@pytest.mark.parametrize("beta", [1e-12, 0.02, 0.9, 1 - 1e-12])
+def test_a_chain_of_one_step(beta: float) -> None:
+    def same(one: ds.Transition, other: ds.Transition) -> None:
+        assert one.scale == pytest.approx(other.scale, rel=1e-15, abs=0.0)
+        assert one.var == pytest.approx(other.var, rel=1e-15, abs=0.0)
+
+    chain, step = ds.Chain([beta]), ds.Transition(np.sqrt(1 - beta), beta)
+    assert (chain.K, chain.T) == (1, 1.0)
+    assert np.array_equal(testing.times(chain), [1.0])
+    same(chain.at(1), step)
+    same(chain.between(0, 1), step)
+    same(chain.between(1, 1), ds.Transition.identity())
+    assert chain.time_of_log_snr(chain.log_snr(1)) == 1.0
+    for twin in (ds.Transition(step.scale, 1.05 * beta), ds.Transition(1 - beta, beta)):
+        with pytest.raises(AssertionError):
+            same(chain.at(1), twin)
 
 
 def test_a_chain_of_a_process_is_that_process() -> None:

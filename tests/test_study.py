@@ -92,6 +92,16 @@ def test_same_config_same_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert other["toy.csv"] != first["toy.csv"]
 
 
+def test_an_unseeded_study_shows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wrong twin of the test above: fresh entropy gives other bytes, and the check sees it."""
+    edit(folder, 'run.generator("row", i)', "np.random.default_rng()")
+    _, first = run(folder, quick=True)
+    monkeypatch.setenv("DIFFSCIENCE_CACHE", str(folder / "other cache"))
+    _, second = run(folder, quick=True, out=folder / "elsewhere")
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} >= {"toy.csv", "toy.png"}
+
+
 def test_a_second_run_computes_nothing(folder: Path) -> None:
     first, outputs = run(folder)
     record = json.loads((first.folder / "toy.json").read_bytes())
@@ -186,13 +196,18 @@ def test_damaged_cells_are_computed_again(folder: Path) -> None:
 # ------------------------------------------------------------------ code versions
 
 
+def stds(outputs: dict[str, bytes]) -> np.ndarray:
+    return np.loadtxt(io.BytesIO(outputs["toy.csv"]), delimiter=",", skiprows=1, usecols=2)
+
+
 def test_other_code_is_computed_again(folder: Path) -> None:
-    run(folder)
+    _, before = run(folder)
     edit(folder, "config.scale * generator", "2 * config.scale * generator")
     assert runner.results(Path("figures"), "toy", folder / "studies" / "toy.py") == "stale"
-    result, _ = run(folder)
+    result, after = run(folder)
     assert not result.cached
     assert len(computed(folder)) == 16
+    assert np.allclose(stds(after), 2 * stds(before), rtol=1e-12)  # the new code's numbers
     assert runner.results(Path("figures"), "toy", folder / "studies" / "toy.py") == "full"
 
 
@@ -416,6 +431,8 @@ def test_a_study_is_checked() -> None:
         (2, None, "compute"),
         (4, 1, "draw"),
         (5, "Because.", "question"),
+        (0, Config(seed=-1), "seed"),
+        (1, Config(seed=1.5), "seed"),  # type: ignore[arg-type]
     ]
     for place, value, name in bad:
         args: list[Any] = list(good)
@@ -441,8 +458,8 @@ def test_fields_are_set_as_their_kind() -> None:
         options.changed_config(Config(), {"n": "__import__('os').getpid()"})
 
 
-@pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:-1", "CPU", "", "cuda:99", "cpu:0"])
-def test_bad_devices(name: str) -> None:
+@pytest.mark.parametrize("name", ["tpu", "cuda:", "cuda:-1", "CPU", "", "cuda:99", "cpu:0", None])
+def test_bad_devices(name: Any) -> None:
     with pytest.raises(ArgumentError, match="--device must be"):
         options.resolve_device(name)
 

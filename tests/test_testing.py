@@ -124,6 +124,22 @@ def test_posteriors_that_cannot_be_integrated_are_said_to_be() -> None:
         testing.assert_tweedie(ds.Oracle(law, ds.VP()), wrong)
 
 
+def test_points_left_out_are_counted() -> None:
+    """A checkerboard's edges are too sharp for a lattice: with `least` the points kept are told."""
+    law, process = gallery.checkerboard(), ds.Chain.linear(40)
+    oracle = ds.Oracle(law, process)
+    testing.assert_tweedie(oracle, law, [40.0], n=20, least=0.0)
+    with pytest.raises(AssertionError, match="of 20 points only"):
+        testing.assert_tweedie(oracle, law, [1.0], n=20, least=1.0)
+
+
+def test_middle_times_of_a_long_process_are_those_of_its_noise() -> None:
+    edm = ds.EDM()
+    np.testing.assert_allclose(testing._middle_times(edm), np.exp([-2.0, 0.0, 2.0]), rtol=1e-12)
+    assert np.array_equal(testing._middle_times(ds.VP()), [0.2, 0.5, 0.8])
+    assert testing.times(edm).min() == pytest.approx(0.16)
+
+
 def test_assertions_are_the_same_twice() -> None:
     for ask in (testing.assert_semigroup, testing.assert_fokker_planck):
         assert ask(LAW, ds.VP()) == ask(LAW, ds.VP())
@@ -131,7 +147,7 @@ def test_assertions_are_the_same_twice() -> None:
     y, s = testing.states(LAW, ds.VP())
     assert np.array_equal(x, y)
     assert np.array_equal(t, s)
-    assert len(x) == len(t) == 25
+    assert len(x) == len(t) == 30
 
 
 # ---------------------------------------------------------------- the self-check

@@ -5,7 +5,9 @@ The optimum is known: no model has a mean of `simple` below `best_simple`.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -308,6 +310,43 @@ def test_ctrl_c_returns_what_was_reached() -> None:
     assert list(history.snapshots) == [2]
     assert not part.interrupted
     assert len(run(progress=stop_at(0))[1].losses) == 0
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_ctrl_c_inside_an_update_waits_for_its_end(
+    monkeypatch: pytest.MonkeyPatch, ema: float | None
+) -> None:
+    """Losses and weights of one and the same step, whether it comes before, in or after Adam's."""
+    short, part = run(steps=5, ema=ema)
+    plain, handler = torch.optim.Adam.step, signal.getsignal(signal.SIGINT)
+    for early in (True, False):
+        count = iter(range(100))
+
+        def step(adam: Any, *given: Any, early: bool = early, count: Any = count) -> Any:
+            now = next(count) == 4
+            if now and early:
+                signal.raise_signal(signal.SIGINT)
+            plain(adam, *given)
+            if now and not early:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", step)
+        net, history = run(ema=ema)
+        monkeypatch.undo()
+        assert history.interrupted
+        np.testing.assert_array_equal(history.losses, part.losses)
+        assert same(weights(net), weights(short))
+        assert ema is None or same(history.ema or {}, part.ema or {})
+        assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_training_outside_the_main_thread() -> None:
+    """Where no handler of signals can be set."""
+    with ThreadPoolExecutor(1) as pool:
+        net, history = pool.submit(run).result()
+    here, wanted = run()
+    np.testing.assert_array_equal(history.losses, wanted.losses)
+    assert same(weights(net), weights(here))
 
 
 def test_another_error_is_not_swallowed() -> None:

@@ -1,7 +1,8 @@
 """A study that the runner's tests copy into folders of their own: a few cells of Gaussian noise.
 
-It reads two environment variables that no result depends on: TOY_LOG names a file that gets a line
-for each cell that is computed, TOY_SLEEP is a pause in each of them, in seconds.
+It reads environment variables that no result depends on: TOY_LOG names a file that gets a line for
+each cell that is computed, TOY_SLEEP is a pause in each of them, in seconds, and TOY_MEET names a
+folder where two runs wait for each other after the last drawing, just before they write.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,8 +34,11 @@ class Config:
     seed: int = 7
 
     def __post_init__(self) -> None:
-        if self.cells < 1:
-            raise ArgumentError("cells", "be 1 or more", self.cells)
+        for name in ("cells", "n"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, "be 1 or more", getattr(self, name))
+        if not self.shifts:
+            raise ArgumentError("shifts", "hold at least one number", self.shifts)
 
 
 def work(index: int, config: Config, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -71,6 +76,16 @@ def draw(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, Figure]:
     return {"": fig}
 
 
+def meet() -> None:
+    """Wait, half a minute at most, until two runs are here."""
+    if "TOY_MEET" not in os.environ:
+        return
+    folder, start = Path(os.environ["TOY_MEET"]), time.monotonic()
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < start + 30:
+        time.sleep(0.001)
+
+
 def animate(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Row after row."""
     frames = []
@@ -78,6 +93,7 @@ def animate(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
         fig, axes = plots.figure(height=3.0)
         axes[0, 0].plot(row[:50])
         frames.append(plots.frame(fig, dpi=40))
+    meet()
     return {"film": plots.gif(frames, 100)}
 
 

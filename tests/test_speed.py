@@ -1,0 +1,123 @@
+"""The study `speed` in miniature: every contender's answer is right, table and figure are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from diffscience import runner
+from diffscience.errors import ArgumentError
+from diffscience.study import Run, plain_arrays
+
+STUDIES = Path(__file__).parent.parent / "studies"
+
+
+@pytest.fixture(scope="module")
+def speed() -> Any:
+    study, _ = runner.load(STUDIES / "speed.py")
+    return SimpleNamespace(study=study, **study.compute.__globals__)
+
+
+@pytest.fixture(scope="module")
+def config(speed: Any) -> Any:
+    return dataclasses.replace(
+        speed.study.quick, sizes=(60, 90), components=3, repeats=2, checked=50, chunk=40, steps=4
+    )
+
+
+@pytest.fixture(scope="module")
+def arrays(speed: Any, config: Any) -> dict[str, np.ndarray]:
+    return plain_arrays(speed.study.compute(config, Run(1)))
+
+
+def test_every_contender_answers_the_question(arrays: dict[str, np.ndarray]) -> None:
+    names = list(arrays["contenders"])
+    assert {"ours", "torch, eager", "NumPy, matrix products in chunks"} <= set(names)
+    for n in (60, 90):
+        assert arrays[f"times_{n}"].shape == (len(names), 2)
+        assert (arrays[f"times_{n}"] > 0).all() and (arrays[f"first_{n}"] > 0).all()
+        # float32 with a few cancelling digits: whatever is faster must not be another function
+        assert (arrays[f"error_{n}"] < 1e-3).all(), dict(zip(names, arrays[f"error_{n}"]))
+    ours = [i for i, name in enumerate(names) if name.startswith("ours")]
+    assert (arrays["error_far"][ours] < 1e-5).all()
+    linear = names.index("torch, linear space (toy mixture)")
+    assert np.isnan(arrays["error_far"][linear])  # its densities underflow
+
+
+def test_wrong_answers_have_large_errors(speed: Any, config: Any) -> None:
+    mixture = speed.Mixture(config, Run(1))
+    x = mixture.law.sample(50, np.random.default_rng(0))
+    log_prob, score = mixture.truth(x)
+    assert speed.error((log_prob, score), (log_prob, score)) == 0
+    for wrong in ((log_prob, -score), (log_prob, 1.05 * score), (log_prob + 0.05, score)):
+        assert speed.error(wrong, (log_prob, score)) > 1e-2
+    score = score.copy()
+    score[0] = np.nan
+    assert np.isnan(speed.error((log_prob, score), mixture.truth(x)))
+
+
+def test_the_limit_computes_the_same(speed: Any, config: Any) -> None:
+    """The C loop, which the quick config leaves out."""
+    mixture = speed.Mixture(config, Run(1))
+    found = speed.limit(mixture, dataclasses.replace(config, compilers=True))
+    if not found:
+        pytest.skip("no C compiler")
+    x = mixture.law.sample(300, np.random.default_rng(0)).astype(np.float32)
+    assert speed.error(found[speed.LIMIT](x), mixture.truth(x)) < 1e-3
+
+
+def test_the_trainers_learn_the_same(arrays: dict[str, np.ndarray]) -> None:
+    assert list(arrays["trainers"]) == ["ours", "NumPy by hand", "torch, eager"]
+    loss = arrays["loss_training"]
+    # The first losses are in the thousands, and each contender draws its own noise.
+    assert (loss > 0).all() and loss.max() < 1.5 * loss.min()
+
+
+def test_tables_and_figure(speed: Any, config: Any, arrays: dict[str, np.ndarray]) -> None:
+    tables = speed.study.table(config, arrays)
+    assert set(tables) == {"", "training", "machine"}
+    main = tables[""]
+    assert len(main) == 2 * len(arrays["contenders"])
+    for _, task in main.groupby("task"):
+        assert task["ms (median)"].is_monotonic_increasing
+        assert task.set_index("contender")["times ours"]["ours"] == 1
+        assert (task["ms (min)"] <= task["ms (median)"]).all()
+        assert (task["ms (median)"] <= task["ms (max)"]).all()
+    training = tables["training"]
+    assert np.allclose(training["steps a second"] * training["ms (median)"], 1e3)
+    figure = speed.study.draw(config, arrays)
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == 3
+    for ax in figure.axes[:2]:
+        labels = [label.get_text() for label in ax.get_yticklabels()]
+        assert sorted(labels) == sorted(arrays["contenders"])
+        bars: list[Any] = list(ax.patches)
+        widths = [bar.get_width() for bar in bars]
+        assert widths == sorted(widths, reverse=True)  # the fastest on top
+
+
+@pytest.mark.parametrize(
+    ("study", "field", "bad"),
+    [
+        *(("speed", name, 0) for name in ("components", "repeats", "checked", "chunk", "steps")),
+        *(("speed", name, value) for name, value in (("training_repeats", -1), ("t", 1.5))),
+        *(("speed", "sizes", value) for value in ((), (0,), (10, -3), (2.5,))),
+        ("speed", "t", float("nan")),
+        *(("julia_ddpm", name, 0) for name in ("first_epochs", "second_epochs", "seed_epochs")),
+        *(("julia_ddpm", name, 1) for name in ("samples", "bound_points", "mended_samples")),
+        *(("julia_ddpm", "refinements", value) for value in ((), (0,), (20, 20))),
+        *(("julia_ddpm", "ema", value) for value in (1.0, -0.1, float("nan"))),
+        ("julia_ddpm", "mended_steps", 0),
+        ("julia_ddpm", "mended_chain", 3),
+    ],
+)
+def test_bad_fields_are_refused_at_once(study: str, field: str, bad: Any) -> None:
+    config = runner.load(STUDIES / f"{study}.py")[0].config
+    with pytest.raises(ArgumentError, match=f"^{field} must .*; got "):
+        dataclasses.replace(config, **{field: bad})
