@@ -25,7 +25,7 @@ __all__ = ["main"]
 
 _REQUIRED: tuple[str, ...] = (
     *("numpy", "scipy", "torch", "torchsde", "torchdiffeq", "matplotlib", "pandas"),
-    *("array-api-compat", "numba", "POT", "tqdm", "tabulate", "pillow"),
+    *("array-api-compat", "numba", "POT", "scikit-learn", "tqdm", "tabulate", "pillow"),
     *("safetensors", "platformdirs"),
 )
 _OPTIONAL = ("jax", "mpmath", "pytest", "hypothesis", "array-api-strict")

@@ -1,6 +1,7 @@
 """Small time-conditioned networks for points in one and two dimensions.
 
     MLP       x and features of t, concatenated, through dense layers
+    Score     x alone through dense layers, smooth in x
     features  raw: (t);  Fourier: (t, sin 2 pi f t, cos 2 pi f t) for fixed frequencies f
 
 Weights are drawn uniformly from +-sqrt(gain/fan_in) (He et al. 2015 with gain 6 for rectified
@@ -57,12 +58,7 @@ class MLP(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        whole("dim", dim, 1)
-        whole("seed", seed, *SEEDS)
-        if not isinstance(widths, Sequence) or len(widths) == 0:
-            raise ArgumentError("widths", "be a list of whole numbers, at least one", widths)
-        for width in widths:
-            whole("widths", width, 1)
+        _check(dim, widths, seed)
         finite("frequencies", frequencies, (None,))
         generator = torch.Generator().manual_seed(seed)
         self.register_buffer(
@@ -81,3 +77,40 @@ class MLP(torch.nn.Module):
         for layer in self.hidden:
             h = torch.nn.functional.silu(layer(h))
         return self.out(h)
+
+
+class Score(torch.nn.Module):
+    """net(x) -> (n, dim): a score network of x alone, with silu layers.
+
+    Objectives that differentiate psi in x, and then in the weights, want a network that is smooth:
+    the second derivative of a rectified one is 0 almost everywhere.
+
+    >>> Score(2, widths=(16, 16), seed=1)(torch.zeros(5, 2)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(self, dim: int, widths: Sequence[int] = (64, 64), seed: int = 0) -> None:
+        super().__init__()
+        _check(dim, widths, seed)
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [dim, *widths]
+        self.hidden = torch.nn.ModuleList(
+            dense(a, b, 6.0, generator) for a, b in zip(sizes[:-1], sizes[1:])
+        )
+        self.out = dense(sizes[-1], dim, 3.0, generator)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (n, dim) -> (n, dim)."""
+        h = x
+        for layer in self.hidden:
+            h = torch.nn.functional.silu(layer(h))
+        return self.out(h)
+
+
+def _check(dim: int, widths: Sequence[int], seed: int) -> None:
+    whole("dim", dim, 1)
+    whole("seed", seed, *SEEDS)
+    if not isinstance(widths, Sequence) or len(widths) == 0:
+        raise ArgumentError("widths", "be a list of whole numbers, at least one", widths)
+    for width in widths:
+        whole("widths", width, 1)

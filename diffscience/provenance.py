@@ -40,7 +40,7 @@ _NAME = "diffscience"
 _LEAVES = frozenset({"study", "plots"})  # counted, but their own imports are not followed
 _DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars"})  # names are not enough then
 
-COMPUTING = ("numpy", "scipy", "torch", "torchsde", "torchdiffeq", "numba", "POT")
+COMPUTING = ("numpy", "scipy", "torch", "torchsde", "torchdiffeq", "numba", "POT", "scikit-learn")
 DRAWING = ("matplotlib", "pandas", "pillow", "tabulate")
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -63,6 +63,10 @@ def uniform_times(process: Process, earliest: float = 1e-3) -> Callable[..., tor
     return draw
 
 
+Objective = Callable[[torch.nn.Module, torch.Tensor, torch.Generator], torch.Tensor]
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
 def train(
     network: Network,
     data: Target | torch.Tensor,
@@ -76,20 +80,73 @@ def train(
     times: Callable[[int, torch.Generator], torch.Tensor] | None = None,
     ema: float | None = None,
     snapshots: Iterable[int] = (),
-    progress: Callable[[Iterable[int]], Iterable[int]] | None = None,
+    progress: Progress | None = None,
 ) -> History:
-    """Train a network in place with Adam.
+    """Train a network of (x, t) in place with Adam: `fit` with fresh times and noise every step.
 
     Parameters
     ----------
     network : the model; its net is changed.
+    loss : (network, x0, t, noise) -> (batch,); its mean is minimised.
+    times : (n, generator) -> (n,); `uniform_times` by default.
+    data, steps, ... : as for `fit`, which says what is raised.
+    """
+    for name, value in (("loss", loss), ("times", times)):
+        if value is not None:
+            function(name, value)
+    instance("network", network, Network)
+    draw_times = times or uniform_times(network.process)
+
+    def objective(
+        net: torch.nn.Module, x0: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+        t = draw_times(len(x0), generator)
+        shape = tuple(getattr(t, "shape", ()))
+        if shape != (len(x0),):
+            raise ArgumentError("times", f"give an array of shape ({len(x0)},)", f"shape {shape}")
+        return loss(network, x0, t, noise)
+
+    return fit(
+        network.net,
+        data,
+        objective,
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        rate=rate,
+        final_rate=final_rate,
+        ema=ema,
+        snapshots=snapshots,
+        progress=progress,
+    )
+
+
+def fit(
+    net: torch.nn.Module,
+    data: Target | torch.Tensor,
+    objective: Objective,
+    *,
+    steps: int,
+    seed: int,
+    batch: int | None = 1024,
+    rate: float = 1e-3,
+    final_rate: float | None = None,
+    ema: float | None = None,
+    snapshots: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> History:
+    """Minimise the mean of an objective over batches of data, with Adam, in place.
+
+    Parameters
+    ----------
+    net : any torch module with parameters; changed.
     data : a `Target`, from which every batch is drawn afresh, or points (n, D), from which batches
-        are drawn with replacement.
+        are drawn with replacement; all of them, in their order, where batch is None.
+    objective : (net, x (batch, D), generator) -> rows (batch,), such as those of `losses`.
     steps, seed, batch, rate : numbers of steps and points a step, the seed of everything random,
         and Adam's learning rate.
     final_rate : where given, the rate falls to it along half a cosine.
-    loss : (network, x0, t, noise) -> (batch,); its mean is minimised.
-    times : (n, generator) -> (n,); `uniform_times` by default.
     ema : decay of the averaged weights, None for no averaging.
     snapshots : steps before whose update the weights are kept.
     progress : wraps the range of steps, such as `run.progress` of a study; by default a bar on
@@ -99,29 +156,38 @@ def train(
     ------
     ArgumentError : numbers out of range, data of another kind, or a loss that is not finite; the
         step is said.
+
+    >>> import diffscience as ds
+    >>> net = ds.nets.Score(1, widths=(16,), seed=0)
+    >>> law = ds.gallery.julia_bimodal()
+    >>> rows = lambda net, x, generator: ds.losses.implicit(net, x)
+    >>> len(fit(net, law, rows, steps=3, seed=0, batch=32).losses)
+    3
     """
     floor = rate if final_rate is None else final_rate
-    _check_numbers(steps=steps, batch=batch, seed=seed, rate=rate, final_rate=floor, ema=ema)
-    for name, value in (("loss", loss), ("times", times), ("progress", progress)):
-        if value is not None:
-            function(name, value)
+    size = 1 if batch is None else batch
+    _check_numbers(steps=steps, batch=size, seed=seed, rate=rate, final_rate=floor, ema=ema)
+    if batch is None and isinstance(data, Target):
+        raise ArgumentError("batch", "be a number where the data are a law", batch)
+    function("objective", objective)
+    if progress is not None:
+        function("progress", progress)
     wanted = _steps_of(snapshots, steps)
     points = isinstance(data, torch.Tensor) and data.ndim == 2 and len(data) > 0
     if not points and not isinstance(data, Target):
         raise ArgumentError("data", "be a Target or a tensor of points (n, D), n >= 1", data)
-    instance("network", network, Network)
-    home = next(network.net.parameters(), None)
+    instance("net", net, torch.nn.Module)
+    home = next(net.parameters(), None)
     if home is None:
-        raise ArgumentError("network", "have parameters to train", network.net)
+        raise ArgumentError("net", "have parameters to train", net)
     generator = torch.Generator(home.device).manual_seed(seed)
-    draw_times = times or uniform_times(network.process)
-    adam = torch.optim.Adam(network.net.parameters(), lr=rate)
+    adam = torch.optim.Adam(net.parameters(), lr=rate)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, eta_min=floor)
     average = (
         None
         if ema is None
         else torch.optim.swa_utils.AveragedModel(
-            network.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema)
+            net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema)
         )
     )
     history = History(np.full(steps, np.nan))
@@ -129,14 +195,9 @@ def train(
     try:
         for step in (progress or _bar)(range(steps)):
             if step in wanted:
-                history.snapshots[step] = _state(network.net)
-            x0 = _batch(data, batch, generator).to(home)
-            noise = torch.randn(x0.shape, generator=generator, device=home.device, dtype=home.dtype)
-            t = draw_times(batch, generator)
-            shape = tuple(getattr(t, "shape", ()))
-            if shape != (batch,):
-                raise ArgumentError("times", f"give an array of shape ({batch},)", f"shape {shape}")
-            value = loss(network, x0, t, noise).mean()
+                history.snapshots[step] = _state(net)
+            x = _batch(data, batch, generator).to(home)
+            value = objective(net, x, generator).mean()
             history.losses[step] = value.item()
             if not np.isfinite(history.losses[step]):
                 raise ArgumentError("loss", f"be finite (step {step})", history.losses[step])
@@ -146,13 +207,13 @@ def train(
                 adam.step()
                 fall.step()
                 if average is not None:
-                    average.update_parameters(network.net)
+                    average.update_parameters(net)
                 done = step + 1
     except KeyboardInterrupt:
         history.interrupted = True
         history.losses = history.losses[:done]
     if steps in wanted and not history.interrupted:
-        history.snapshots[steps] = _state(network.net)
+        history.snapshots[steps] = _state(net)
     if average is not None:
         history.ema = _state(average.module)
     return history
@@ -216,8 +277,11 @@ def _state(net: torch.nn.Module) -> State:
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 
-def _batch(data: Target | torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+def _batch(data: Target | torch.Tensor, n: int | None, generator: torch.Generator) -> torch.Tensor:
     if isinstance(data, Target):
+        assert n is not None
         return data.sample(n, generator)
+    if n is None:
+        return data.to(generator.device)
     pick = torch.randint(len(data), (n,), generator=generator, device=generator.device)
     return data.to(generator.device)[pick]

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from diffscience import gallery, losses, metrics, nets, notes, plots, samplers
+from diffscience import bounds, gallery, metrics, nets, notes, plots, samplers
 from diffscience.chain import Chain
 from diffscience.errors import ArgumentError
 from diffscience.julia import Xoshiro, network
@@ -283,7 +283,7 @@ def mended(data: str, config: Config, points: np.ndarray, seed: int, run: Run) -
         "ks": ks,
         "eps": np.stack([model.eps(shown, float(k))[:, 0] for k in ks]),
         "fisher": _fisher(model, chain),
-        **_bound_arrays(losses.bound(model, law.sample(config.bound_points, seed), seed)),
+        **_bound_arrays(bounds.bound(model, law.sample(config.bound_points, seed), seed)),
     }
 
 
@@ -297,21 +297,21 @@ def _fisher(model: Model, chain: Chain) -> np.ndarray:
     return np.array(rows)
 
 
-def _bound_arrays(bound: losses.Bound) -> Arrays:
+def _bound_arrays(bound: bounds.Bound) -> Arrays:
     return {"bound": np.array([bound.L_0, bound.L_between, bound.L_K, bound.total, bound.error])}
 
 
-def bounds(schedule: str, config: Config, arrays: Arrays, seed: int) -> Arrays:
+def bound_of(schedule: str, config: Config, arrays: Arrays, seed: int) -> Arrays:
     """The variational bound of a schedule: the least, and the network's where there is one."""
     law = gallery.julia_bimodal()
     rows = []
     for mix in (0.0, 1.0):
-        best = losses.best_bound(_oracle(schedule, config, arrays), mix=mix)
+        best = bounds.best_bound(_oracle(schedule, config, arrays), mix=mix)
         rows.append([best.L_0, best.L_between, best.L_K, best.total, 0.0])
     if schedule != "sane":
         model = Replayed(_unpacked(schedule, arrays), arrays[f"{schedule}_betas"])
         x0 = law.sample(config.bound_points, seed)
-        found = [losses.bound(model, x0, seed, mix=mix) for mix in (0.0, 1.0)]
+        found = [bounds.bound(model, x0, seed, mix=mix) for mix in (0.0, 1.0)]
         rows += [list(_bound_arrays(bound)["bound"]) for bound in found]
         return {"rows": np.array(rows), "fisher": _fisher(model, model.process)}  # type: ignore[arg-type]
     return {"rows": np.array(rows)}
@@ -362,7 +362,7 @@ def compute(config: Config, run: Run) -> Arrays:
         arrays |= {f"mended_{data}_{name}": value for name, value in found.items()}
     for schedule in run.progress(("first", "second", "seed", "sane"), "bounds"):
         found = run.cell(
-            f"bound {schedule}", bounds, schedule, config, arrays_of(arrays, schedule), run.seed
+            f"bound {schedule}", bound_of, schedule, config, arrays_of(arrays, schedule), run.seed
         )
         arrays |= {f"bound_{schedule}_{name}": value for name, value in found.items()}
     for name in run.progress(_sampled(config), "metrics"):
@@ -579,7 +579,7 @@ def _draw_losses(config: Config, arrays: Arrays) -> Figure:
 
 def _best_simple(betas: np.ndarray) -> float:
     oracle = Oracle(gallery.julia_bimodal(), Chain(betas))
-    return float(np.mean([losses.best_simple(oracle, float(k)) for k in range(1, len(betas) + 1)]))
+    return float(np.mean([bounds.best_simple(oracle, float(k)) for k in range(1, len(betas) + 1)]))
 
 
 def _draw_eps(config: Config, arrays: Arrays) -> Figure:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import diffscience as ds
-from diffscience import gallery, losses, metrics, nets, samplers, testing
+from diffscience import bounds, gallery, losses, metrics, nets, samplers, testing
 from diffscience import train as training
 
 NAN, INF = math.nan, math.inf
@@ -579,33 +579,33 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         r"t must have shape \(3,\) as the points do; got shape \(3, 1\)",
     ),
     "noised by no process": (lambda: ANY.losses.noised("VP", X, 1.0, X), "process must be a Proc"),
-    "the least loss of a word": (lambda: ANY.losses.best_simple("o", 1.0), "oracle must be an Ora"),
+    "the least loss of a word": (lambda: ANY.bounds.best_simple("o", 1.0), "oracle must be an Ora"),
     "the least loss at times": (
-        lambda: ANY.losses.best_simple(ON_CHAIN, np.ones(2)),
+        lambda: ANY.bounds.best_simple(ON_CHAIN, np.ones(2)),
         r"t must have shape \(\)",
     ),
-    "the least loss at a word": (lambda: ANY.losses.best_simple(ON_CHAIN, "a"), "t must be an arr"),
+    "the least loss at a word": (lambda: ANY.bounds.best_simple(ON_CHAIN, "a"), "t must be an arr"),
     "variances of no chain": (
-        lambda: ANY.losses.variances(ds.VP()),
+        lambda: ANY.bounds.variances(ds.VP()),
         "chain must be a Chain; got VP",
     ),
     "variances of a word": (
-        lambda: ANY.losses.variances(CHAIN, "beta"),
+        lambda: ANY.bounds.variances(CHAIN, "beta"),
         r"mix must lie in \[0, 1\]; got beta",
     ),
-    "a bound of a word": (lambda: ANY.losses.bound("m", X, 0), "model must be a Model; got m"),
+    "a bound of a word": (lambda: ANY.bounds.bound("m", X, 0), "model must be a Model; got m"),
     "a best bound of a network": (
-        lambda: ANY.losses.best_bound(NETWORK),
+        lambda: ANY.bounds.best_bound(NETWORK),
         "oracle must be an Oracle",
     ),
     "a bound of integers": (
-        lambda: losses.bound(ON_CHAIN, np.zeros((3, 1), int), 0),
+        lambda: bounds.bound(ON_CHAIN, np.zeros((3, 1), int), 0),
         "x0 must be floating-point points",
     ),
-    "a bound of one point": (lambda: losses.bound(ON_CHAIN, X[:1], 0), "x0 must be two or more"),
-    "a bound of NaN": (lambda: losses.bound(ON_CHAIN, X * NAN, 0), "x0 must be finite"),
+    "a bound of one point": (lambda: bounds.bound(ON_CHAIN, X[:1], 0), "x0 must be two or more"),
+    "a bound of NaN": (lambda: bounds.bound(ON_CHAIN, X * NAN, 0), "x0 must be finite"),
     "a bound by NaN": (
-        lambda: losses.bound(Answers(np.full((3, 1), NAN)), X, 0),
+        lambda: bounds.bound(Answers(np.full((3, 1), NAN)), X, 0),
         r"model must answer with a finite eps \(step 1\)",
     ),
     # metrics
@@ -781,7 +781,7 @@ def test_good_arguments_of_every_kind_pass() -> None:
     assert CHAIN.alpha(np.arange(11)).shape == (11,)
     assert ANY.VP(np.float32(0.5), 3).alpha(1.0) > 0
     assert ANY.Chain.polynomial(np.int64(4), 2.5).K == 4
-    assert ANY.losses.variances(CHAIN, np.array(0.5)).shape == (10,)
+    assert ANY.bounds.variances(CHAIN, np.array(0.5)).shape == (10,)
     assert run(samplers.ddim, ON_CHAIN, [[0.0]], [1, 0], clip=np.float32(3)).shape == (1, 1)
     assert run(samplers.forward, CHAIN, X[:0], [0, 1], 0).shape == (0, 1)
     assert NETWORK.x0(np.ones((3, 1))[::-1], np.full(3, 0.5)[::-1]).shape == (3, 1)

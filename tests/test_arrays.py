@@ -218,9 +218,9 @@ def test_shapes_broadcast(target: str) -> None:
 def test_a_row_does_not_know_its_batch(target: str) -> None:
     """Chunks and neighbours change nothing beyond rounding."""
     law = gallery.ALL[target]().diffuse(ds.Transition(0.6, 0.64))
-    x = law.sample(3000, 1)
+    x = law.sample(1200, 1)  # more than two chunks of a curve
     x[::7] *= 30
-    some = [0, 1, 7, 1234, 2999]
+    some = [0, 1, 7, 777, 1199]
     for ask in ("log_prob", "score"):
         whole, strict = getattr(law, ask)(x), getattr(law, ask)(array_api_strict.asarray(x))
         near(whole[some], getattr(law, ask)(x[some]), 1e-12)

@@ -394,9 +394,8 @@ def test_memory_is_bounded(way, n):
 
 
 @compiled
-@pytest.mark.parametrize("user_cache", [True, False])
-def test_a_folder_that_cannot_be_written(tmp_path, user_cache):
-    """The cache moves to the user's folder, or is done without: the answer is the same."""
+def test_a_folder_that_cannot_be_written(tmp_path):
+    """The cache moves to the user's folder: the answer is the same."""
     package = tmp_path / "diffscience"
     package.mkdir()
     for name in ("fused.py", "kernel.py", "jit.py", "errors.py"):
@@ -404,7 +403,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, user_cache):
     (package / "__init__.py").touch()
     (package / "__pycache__").touch()  # a file: no cache can be made here, whoever runs this
     cache = tmp_path / "cache"
-    cache.mkdir() if user_cache else cache.touch()
+    cache.mkdir()
     code = """
 import numpy as np
 from diffscience import fused
@@ -413,4 +412,4 @@ print(fused.mixture(np.ones((1, 2)), [0.0], np.zeros((1, 2)), one, -one, np.zero
 """
     homes = {"XDG_CACHE_HOME": str(cache), "HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
     assert python(code, folder=tmp_path, **homes) == "[-1.]"
-    assert bool(list(cache.rglob("*.nbc")) if user_cache else False) == user_cache
+    assert list(cache.rglob("*.nbc"))

@@ -77,6 +77,17 @@ def test_numbas_own_files_are_the_wrong_twin(tmp_path: Path) -> None:
     assert answer(tmp_path, NUMBAS)[2] != 0
 
 
+def test_a_folder_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cache", "__pycache__"):  # files: no cache can be made there, whoever runs this
+        (tmp_path / name).touch()
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
+    for _ in range(2):
+        assert answer(tmp_path, OURS) == ("7.0 0", "", 0)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE there")
 def test_a_full_disk_is_done_without(tmp_path: Path) -> None:
     assert answer(tmp_path, OURS, LIMITED) == ("7.0 0", "", 0)

@@ -198,6 +198,65 @@ def test_uniforms_and_integers_are_uniform() -> None:
     assert z(tilted) > 6.5
 
 
+def note_sample(rng: Xoshiro, shape: float = 20.0) -> np.ndarray:
+    """The 60 points of the page kernel_density_estimation of the notes."""
+    laws = [
+        lambda rng: rng.beta(3.0, 10.0),
+        lambda rng: rng.gamma(shape, 0.04),
+        lambda rng: 2.0 + 0.2 * rng.randn(),
+    ]
+    return rng.blend([0.3, 0.3, 0.4], laws, 60)
+
+
+# Abscissae of the 60 circles of the first figure of the page kernel_density_estimation of R. Rosa's
+# random_notes (CC BY 4.0; 6b358d3b.svg, September 2024), in the order of the sample.
+CIRCLES = """
+    1829.07 450.232 436.465 1772.04 1733.97 1965.97 1958.75 815.235 1606.43 1651.37 318.194 961.637
+    804.324 932.332 1666.65 2009.97 1750.33 441.36 796.64 740.943 841.279 367.099 930.162 791.871
+    892.703 1772 1939.56 943.033 1603.61 2201.14 1712.47 799.723 758.827 470.112 741.213 397.97
+    398.803 817.774 375.135 311.982 485.689 380.518 312.298 1747.95 1860.58 508.684 384.782 1885.44
+    1805.49 1798.05 654.467 307.731 1031.34 776.436 481.458 358.588 1953.98 719.678 405.893 1745.2
+"""
+# The last circles, 45 in all, of its last figure as built by Julia 1.12.1 (a70f787b.svg, 2025).
+LATER = """
+    2010.04 1750.47 441.783 796.984 741.3 841.613 367.538 930.477 792.217 893.025 1772.13 1939.65
+    943.345 1603.78 2201.17 1712.61 800.067 759.18 470.528 741.57 398.403 399.235 818.113 375.573
+    312.434 486.102 380.954 312.749 1748.08 1860.69 509.092 385.217 1885.54 1805.61 1798.18 654.843
+    308.183 1031.63 776.785 481.872 359.029 1954.07 720.04 406.324 1745.33
+"""
+
+
+def pixels(x: np.ndarray, left: float, right: float) -> np.ndarray:
+    """Where the note draws x: its axis runs from min − 0.2 to max + 0.2."""
+    first, last = x.min() - 0.2, x.max() + 0.2
+    return left + (right - left) * (x - first) / (last - first)
+
+
+def test_gamma_and_beta_draws_are_those_of_the_notes() -> None:
+    """All 60 points lie where the note draws them, to the sixth digit that its figures print."""
+    x = note_sample(Xoshiro(4321))
+    drawn = np.array(CIRCLES.split(), float)
+    assert np.abs(pixels(x, 156.112, 2352.756) - drawn).max() < 0.0075  # 1e-5 of the unit of x
+    later = np.array(LATER.split(), float)
+    assert np.abs(pixels(x, 156.598, 2352.756)[-45:] - later).max() < 0.0075
+    twin = note_sample(Xoshiro(4321), 20.01)  # 0.05 % off in one parameter
+    assert np.abs(pixels(twin, 156.112, 2352.756) - drawn).max() > 0.1
+
+
+@pytest.mark.parametrize("shape", [1.5, 20.0])
+def test_gamma_has_its_law(shape: float) -> None:
+    """Kolmogorov's distance of 4000 numbers; 2.75/√n has a false-alarm rate of 5e-7. Seed 9."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = Xoshiro(9)
+    x = np.array([rng.gamma(shape, 0.5) for _ in range(4000)])
+    limit = 2.75 / np.sqrt(x.size)
+    assert stats.kstest(x, stats.gamma(shape, scale=0.5).cdf).statistic < limit
+    assert stats.kstest(x, stats.gamma(shape * 1.1, scale=0.5).cdf).statistic > limit
+    y = np.array([rng.beta(shape, 10.0) for _ in range(4000)])
+    assert stats.kstest(y, stats.beta(shape, 10.0).cdf).statistic < limit
+    assert stats.kstest(y, stats.beta(shape * 1.1, 10.0).cdf).statistic > limit
+
+
 def test_span_is_rounded_once() -> None:
     grid = span(-10, 10, 200)
     assert grid[[0, 1, -2, -1]].tolist() == [-10.0, -9.899497487437186, 9.899497487437186, 10.0]
@@ -229,6 +288,12 @@ def test_seeds_of_any_size() -> None:
         (lambda: Xoshiro(0).integers(0), "n"),
         (lambda: Xoshiro(0).mixture([1.0, 1.0], [0.0], [1.0], 3), "means"),
         (lambda: Xoshiro(0).mixture([1.0, 1.0], [0.0, 1.0], [1.0], 3), "scales"),
+        (lambda: Xoshiro(0).gamma(1.0), "shape"),
+        (lambda: Xoshiro(0).gamma(float("nan")), "shape"),
+        (lambda: Xoshiro(0).gamma(2.0, 0.0), "scale"),
+        (lambda: Xoshiro(0).beta(0.5, 2.0), "a"),
+        (lambda: Xoshiro(0).beta(2.0, 1.0), "b"),
+        (lambda: Xoshiro(0).blend([1.0, 1.0], [Xoshiro.randn], 3), "draws"),
         (lambda: AliasTable([]), "weights"),
         (lambda: AliasTable([1.0, -1.0]), "weights"),
         (lambda: AliasTable([0, 0]), "weights"),

@@ -22,7 +22,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import expit, ndtr
 
 import diffscience as ds
-from diffscience import gallery, losses, notes, runner, samplers
+from diffscience import bounds, gallery, notes, runner, samplers
 from diffscience.models import Oracle
 from diffscience.study import Run
 
@@ -282,7 +282,7 @@ def test_the_networks_lie_above_the_least_loss_and_bound() -> None:
     np.testing.assert_allclose(rows["rows"][:, :3].sum(1), rows["rows"][:, 3], rtol=1e-10)
     assert np.all(rows["fisher"][:, 1] > 0)
     oracle = Oracle(gallery.julia_bimodal(), ds.Chain(found["first_betas"]))
-    least = np.mean([losses.best_simple(oracle, float(k)) for k in range(1, 81)])
+    least = np.mean([bounds.best_simple(oracle, float(k)) for k in range(1, 81)])
     assert found["first_loss"][-50:].mean() > least
     assert study._best_simple(found["first_betas"]) == pytest.approx(least, rel=1e-12)
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import diffscience as ds
-from diffscience import gallery, losses
+from diffscience import bounds, gallery, losses
 from diffscience.errors import ArgumentError
 from diffscience.models import Model, Oracle
 from diffscience.network import PREDICTIONS, Network
@@ -55,7 +55,7 @@ def without_square(chain: ds.Chain, mix: float) -> Any:
     return w / chain.betas, free, s2
 
 
-TRUE_WEIGHTS = losses._weights
+TRUE_WEIGHTS = bounds._weights
 
 
 def step_variances(betas: np.ndarray, mix: float) -> list[float]:
@@ -102,7 +102,7 @@ def test_every_term_is_the_divergence_of_its_step(kind: str, dim: int, mix: floa
     law = gallery.julia_bimodal() if dim == 1 else gallery.julia_trimodal()
     model = Tilted(CHAIN) if kind == "tilted" else Oracle(law, CHAIN)
     x0 = law.sample(40, 5)
-    found = losses.bound(model, x0, np.random.default_rng(4), mix=mix)
+    found = bounds.bound(model, x0, np.random.default_rng(4), mix=mix)
     again = np.random.default_rng(4)
     noises = [again.standard_normal((40, dim)) for _ in range(CHAIN.K)]
     rows = terms_of(model, x0, noises, mix)
@@ -120,7 +120,7 @@ def test_every_term_is_the_divergence_of_its_step(kind: str, dim: int, mix: floa
 def test_every_part_of_the_bound_in_bits() -> None:
     """Over D log 2, errors too; the twin forgets the dimension."""
     law = gallery.julia_trimodal()
-    nats = losses.bound(oracle(law), law.sample(30, 5), 4)
+    nats = bounds.bound(oracle(law), law.sample(30, 5), 4)
     bits, rate = nats.in_bits(), 2 * math.log(2)
     for name in ("L_0", "L_between", "L_K", "total", "error"):
         found = getattr(bits, name)
@@ -137,23 +137,23 @@ def test_a_weight_without_its_square_fails(monkeypatch: pytest.MonkeyPatch) -> N
     x0, exact = gaussian().sample(40, 5), mp_terms(VAR, MEAN, 0.0)
     noises = list(np.random.default_rng(4).standard_normal((CHAIN.K, 40, 1)))
     rows = terms_of(oracle(), x0, noises, 0.0)
-    monkeypatch.setattr(losses, "_weights", without_square)
-    found = losses.bound(oracle(), x0, np.random.default_rng(4))
+    monkeypatch.setattr(bounds, "_weights", without_square)
+    found = bounds.bound(oracle(), x0, np.random.default_rng(4))
     assert np.all(np.abs(found.terms / rows.mean(0) - 1)[:-1] > 0.02)
-    assert np.all(np.abs(losses.best_bound(oracle()).terms / exact - 1)[:-1] > 0.02)
+    assert np.all(np.abs(bounds.best_bound(oracle()).terms / exact - 1)[:-1] > 0.02)
 
 
 def test_tensors_and_single_precision_have_the_same_bound() -> None:
     x0 = gaussian().sample(30, 5)
-    wanted = losses.bound(oracle(), x0, np.random.default_rng(4))
-    tensor = losses.bound(oracle(), torch.from_numpy(x0), np.random.default_rng(4))
+    wanted = bounds.bound(oracle(), x0, np.random.default_rng(4))
+    tensor = bounds.bound(oracle(), torch.from_numpy(x0), np.random.default_rng(4))
     np.testing.assert_allclose(tensor.terms, wanted.terms, rtol=1e-12)
     for half in (x0.astype(np.float32), torch.from_numpy(x0).to(torch.float32)):
-        single = losses.bound(oracle(), half, np.random.default_rng(4))
+        single = bounds.bound(oracle(), half, np.random.default_rng(4))
         np.testing.assert_allclose(single.terms, wanted.terms, rtol=2e-5)
         assert single.terms.dtype == np.float64
-    own = losses.bound(oracle(), torch.from_numpy(x0), torch.Generator().manual_seed(1))
-    again = losses.bound(oracle(), torch.from_numpy(x0), torch.Generator().manual_seed(1))
+    own = bounds.bound(oracle(), torch.from_numpy(x0), torch.Generator().manual_seed(1))
+    again = bounds.bound(oracle(), torch.from_numpy(x0), torch.Generator().manual_seed(1))
     assert own.total == again.total != wanted.total
 
 
@@ -165,7 +165,7 @@ def test_the_progress_wrapper_sees_every_step() -> None:
             seen.append(k)
             yield k
 
-    losses.bound(oracle(), np.zeros((3, 1)), 0, progress=wrap)
+    bounds.bound(oracle(), np.zeros((3, 1)), 0, progress=wrap)
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
@@ -197,7 +197,7 @@ def mp_terms(var: float, mean: float, mix: float, chain: ds.Chain = CHAIN) -> np
 @pytest.mark.parametrize("chain", [CHAIN, ds.Chain.cosine(9), ds.Chain.linear(40, 1e-4, 0.3)])
 @pytest.mark.parametrize("mix", [0.0, 0.5, 1.0])
 def test_the_best_bound_of_a_gaussian(chain: ds.Chain, mix: float) -> None:
-    best = losses.best_bound(oracle(chain=chain), mix=mix)
+    best = bounds.best_bound(oracle(chain=chain), mix=mix)
     wanted = mp_terms(VAR, MEAN, mix, chain)
     np.testing.assert_allclose(best.terms, wanted, rtol=1e-10, atol=1e-13)
     assert best.total == pytest.approx(wanted.sum(), rel=1e-11)
@@ -240,8 +240,8 @@ def test_the_bound_is_one_divergence_between_paths(mix: float) -> None:
     logdet = np.linalg.slogdet(p_cov)[1] - np.linalg.slogdet(q_cov)[1]
     divergence = 0.5 * (np.trace(solved[:, :-1]) + off @ solved[:, -1] - len(off) + logdet)
     wanted = divergence + 0.5 * math.log(2 * math.pi * math.e * VAR)
-    assert losses.best_bound(oracle(), mix=mix).total == pytest.approx(wanted, rel=1e-10)
-    twin = losses.best_bound(oracle(), mix=abs(mix - 0.05)).total
+    assert bounds.best_bound(oracle(), mix=mix).total == pytest.approx(wanted, rel=1e-10)
+    twin = bounds.best_bound(oracle(), mix=abs(mix - 0.05)).total
     assert twin != pytest.approx(wanted, rel=1e-5)
 
 
@@ -251,7 +251,7 @@ def test_two_dimensions_add_up_along_the_axes() -> None:
     turn = np.array([[c, -s], [s, c]])
     cov = turn @ np.diag([1.9, 0.2]) @ turn.T
     mean = turn @ np.array([MEAN, -1.0])
-    best = losses.best_bound(oracle(gaussian(mean, cov)), mix=0.3)
+    best = bounds.best_bound(oracle(gaussian(mean, cov)), mix=0.3)
     wanted = mp_terms(1.9, MEAN, 0.3) + mp_terms(0.2, -1.0, 0.3)
     np.testing.assert_allclose(best.terms, wanted, rtol=1e-9)
     assert best.dim == 2
@@ -266,11 +266,11 @@ def test_where_each_variance_is_the_right_one() -> None:
     """
     normal = oracle(gaussian([0.0], [[1.0]]), ds.Chain.linear(12, 0.01, 0.5))
     entropy = 0.5 * math.log(2 * math.pi * math.e)
-    assert losses.best_bound(normal, mix=1.0).total == pytest.approx(entropy, abs=1e-12)
-    assert losses.best_bound(normal, mix=0.0).total > entropy + 1e-2
+    assert bounds.best_bound(normal, mix=1.0).total == pytest.approx(entropy, abs=1e-12)
+    assert bounds.best_bound(normal, mix=0.0).total > entropy + 1e-2
     point = Oracle(ds.GaussianMixture([1.0], [[2.0]], 0.0), CHAIN)
-    assert losses.best_bound(point, mix=0.0).L_between == pytest.approx(0.0, abs=1e-14)
-    assert losses.best_bound(point, mix=1.0).L_between > 1e-2
+    assert bounds.best_bound(point, mix=0.0).L_between == pytest.approx(0.0, abs=1e-14)
+    assert bounds.best_bound(point, mix=1.0).L_between > 1e-2
 
 
 @pytest.mark.parametrize("law", [gallery.julia_bimodal(), gallery.julia_trimodal(), gaussian()])
@@ -278,7 +278,7 @@ def test_where_each_variance_is_the_right_one() -> None:
 def test_the_bound_lies_above_the_entropy(law: Any, mix: float) -> None:
     entropy = law.entropy()
     totals = [
-        losses.best_bound(
+        bounds.best_bound(
             Oracle(law, ds.Chain.of(ds.VP(), np.linspace(0, 1, K + 1))), mix=mix
         ).total
         for K in (4, 16)
@@ -296,15 +296,15 @@ def test_the_bound_lies_above_the_entropy(law: Any, mix: float) -> None:
 @pytest.mark.parametrize("mix", [0.0, 0.25, 0.5, 1.0])
 def test_variances(mix: float) -> None:
     for chain in (CHAIN, ds.Chain.cosine(30), ds.Chain.linear(1000)):
-        found = losses.variances(chain, mix)
+        found = bounds.variances(chain, mix)
         np.testing.assert_allclose(found, step_variances(chain.betas, mix), rtol=1e-9)
         assert found.shape == (chain.K,)
-    low, high = losses.variances(CHAIN, 0.0), losses.variances(CHAIN, 1.0)
+    low, high = bounds.variances(CHAIN, 0.0), bounds.variances(CHAIN, 1.0)
     np.testing.assert_array_equal(high, CHAIN.betas)
     # btilde < beta, but for the first, which would be 0 and is replaced by the second.
     assert np.all(low[1:] < high[1:])
     assert low[0] == low[1] > 0
-    between = losses.variances(CHAIN, mix)
+    between = bounds.variances(CHAIN, mix)
     np.testing.assert_allclose(np.log(between), mix * np.log(high) + (1 - mix) * np.log(low))
     if 0 < mix < 1:  # the wrong twin mixes the variances, not their logarithms
         assert not np.allclose(between[1:], (mix * high + (1 - mix) * low)[1:], rtol=1e-6)
@@ -312,8 +312,8 @@ def test_variances(mix: float) -> None:
 
 def test_a_chain_of_one_step() -> None:
     chain = ds.Chain([0.3])
-    assert losses.variances(chain, 0.0).tolist() == [0.3]
-    best = losses.best_bound(oracle(gaussian([0.0], [[1.0]]), chain))
+    assert bounds.variances(chain, 0.0).tolist() == [0.3]
+    best = bounds.best_bound(oracle(gaussian([0.0], [[1.0]]), chain))
     assert best.terms.shape == (2,)
     assert best.L_between == 0.0
     assert best.total == pytest.approx(0.5 * math.log(2 * math.pi * math.e), abs=1e-12)
@@ -327,8 +327,8 @@ def test_a_chain_of_one_step() -> None:
 def test_monte_carlo_meets_quadrature(law: Any, mix: float) -> None:
     """Seed 6: every term and the total of the exact model within 4.9 standard errors."""
     model = Oracle(law, CHAIN)
-    best = losses.best_bound(model, mix=mix)
-    found = losses.bound(model, law.sample(20_000, 6), np.random.default_rng(7), mix=mix)
+    best = bounds.best_bound(model, mix=mix)
+    found = bounds.bound(model, law.sample(20_000, 6), np.random.default_rng(7), mix=mix)
     assert np.all(np.abs(found.terms - best.terms) < LIMIT * found.errors)
     assert abs(found.total - best.total) < LIMIT * found.error
     assert abs(found.total - 1.05 * best.total) > LIMIT * found.error  # 5 % off
@@ -343,8 +343,8 @@ def test_no_model_beats_the_exact_one() -> None:
 
     law = gallery.julia_bimodal()
     x0 = law.sample(20_000, 6)
-    found = losses.bound(Off(law, CHAIN), x0, np.random.default_rng(7))
-    assert found.total - losses.best_bound(Oracle(law, CHAIN)).total > LIMIT * found.error
+    found = bounds.bound(Off(law, CHAIN), x0, np.random.default_rng(7))
+    assert found.total - bounds.best_bound(Oracle(law, CHAIN)).total > LIMIT * found.error
 
 
 def test_the_stated_error_is_the_spread() -> None:
@@ -354,7 +354,7 @@ def test_the_stated_error_is_the_spread() -> None:
     """
     law, random = gaussian(), np.random.default_rng(8)
     chain = ds.Chain.linear(3, 0.2, 0.6)
-    runs = [losses.bound(Oracle(law, chain), law.sample(60, random), random) for _ in range(400)]
+    runs = [bounds.bound(Oracle(law, chain), law.sample(60, random), random) for _ in range(400)]
     spread = np.std([run.total for run in runs], ddof=1)
     stated = math.sqrt(np.mean([run.error**2 for run in runs]))
     limit = LIMIT * 1.15 / math.sqrt(800)
@@ -374,7 +374,7 @@ def test_best_simple_is_the_mean_of_simple(law: Any, process: Any) -> None:
         x0 = law.sample(50_000, random)
         rows = losses.simple(model, x0, t, random.standard_normal(x0.shape))
         error = rows.std() / math.sqrt(len(rows))
-        best = losses.best_simple(model, t)
+        best = bounds.best_simple(model, t)
         assert rows.shape == (50_000,)
         assert abs(rows.mean() - best) < LIMIT * error
         assert abs(rows.mean() - 1.1 * best) > LIMIT * error
@@ -384,9 +384,9 @@ def test_best_simple_is_the_mean_of_simple(law: Any, process: Any) -> None:
 def test_best_simple_of_a_gaussian(k: int) -> None:
     abar = math.prod(1 - CHAIN.betas[:k])
     wanted = abar * VAR / (abar * VAR + 1 - abar)
-    assert losses.best_simple(oracle(), float(k)) == pytest.approx(wanted, rel=1e-11)
+    assert bounds.best_simple(oracle(), float(k)) == pytest.approx(wanted, rel=1e-11)
     square = gaussian([0.0, 1.0], np.diag([VAR, VAR]))
-    assert losses.best_simple(oracle(square), float(k)) == pytest.approx(2 * wanted, rel=1e-11)
+    assert bounds.best_simple(oracle(square), float(k)) == pytest.approx(2 * wanted, rel=1e-11)
 
 
 # ---------------------------------------------------------------- simple and denoising
@@ -444,9 +444,9 @@ def test_denoising_is_simple_under_its_weight(predicts: str, process: Any) -> No
 @pytest.mark.parametrize("mix", [-0.1, 1.1, float("nan")])
 def test_a_mix_outside_is_refused(mix: float) -> None:
     calls = (
-        lambda: losses.variances(CHAIN, mix),
-        lambda: losses.best_bound(oracle(), mix=mix),
-        lambda: losses.bound(oracle(), np.zeros((3, 1)), 0, mix=mix),
+        lambda: bounds.variances(CHAIN, mix),
+        lambda: bounds.best_bound(oracle(), mix=mix),
+        lambda: bounds.bound(oracle(), np.zeros((3, 1)), 0, mix=mix),
     )
     for call in calls:
         with pytest.raises(ArgumentError, match="mix must lie in"):
@@ -456,8 +456,8 @@ def test_a_mix_outside_is_refused(mix: float) -> None:
 def test_a_bound_needs_a_chain_and_a_generator() -> None:
     smooth = Oracle(gaussian(), ds.VP())
     with pytest.raises(ArgumentError, match="discrete Chain"):
-        losses.best_bound(smooth)
+        bounds.best_bound(smooth)
     with pytest.raises(ArgumentError, match="discrete Chain"):
-        losses.bound(smooth, np.zeros((3, 1)), 0)
+        bounds.bound(smooth, np.zeros((3, 1)), 0)
     with pytest.raises(ArgumentError, match="generator"):
-        losses.bound(oracle(), np.zeros((3, 1)), None)
+        bounds.bound(oracle(), np.zeros((3, 1)), None)

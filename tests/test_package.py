@@ -20,12 +20,23 @@ from diffscience import runner
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "diffscience"
 
-HEAVY = ("torch", "matplotlib", "pandas", "scipy.stats", "torchsde", "torchdiffeq", "numba", "ot")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "pandas",
+    "scipy.stats",
+    "torchsde",
+    "torchdiffeq",
+    "numba",
+    "ot",
+    "sklearn",
+)
 
 ORDER = """
 errors arrays transition process chain jit kernel fused quadrature targets mixture boxes rings
-curves gallery models network nets losses train samplers estimates distances divergences metrics
-plots files provenance options store study runner xoshiro julia regression notes testing doctor
+curves gallery models network nets losses bounds fits train samplers langevin fokker_planck
+estimates distances divergences metrics plots files provenance options store study runner xoshiro
+julia regression notes scorenotes testing doctor
 __main__
 """.split()
 """Each module may import from those before it, at its top level; nothing imports a study."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import diffscience as ds
-from diffscience import gallery, losses, nets
+from diffscience import bounds, gallery, losses, nets
 from diffscience.errors import ArgumentError
 from diffscience.models import Oracle
 from diffscience.network import Network
@@ -90,7 +90,7 @@ def test_a_tiny_problem_is_learned() -> None:
     """Trained losses come within 5 % of the least possible; untrained ones are far above."""
     net = network(widths=(32, 32), seed=1)
     ks = np.arange(1.0, 9.0)
-    best = np.mean([losses.best_simple(Oracle(LAW, CHAIN), k) for k in ks])
+    best = np.mean([bounds.best_simple(Oracle(LAW, CHAIN), k) for k in ks])
     before = np.mean(excess(net, LAW, CHAIN, ks))
     _, history = run(net, steps=600, batch=512, rate=5e-3, final_rate=1e-5, ema=0.99, seed=2)
     after = np.mean(excess(net, LAW, CHAIN, ks))

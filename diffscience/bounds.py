@@ -1,0 +1,194 @@
+"""The variational bound of denoising diffusion, term by term, and the best values attainable.
+
+    bound       = L_0 + sum over k = 2..K of L_(k-1) + L_K  >=  -log p_model(x0)
+    L_K         = KL(q(x_K | x0) || N(0, I))
+    L_(k-1)     = KL(q(x_(k-1) | x_k, x0) || N(mean_model, s_k^2 I))
+                = D/2 (r - 1 - log r) + w_k E |eps - eps_model|^2,   r = btilde_k / s_k^2,
+                  w_k = beta_k^2 / (2 s_k^2 (1 - beta_k)(1 - abar_k))
+    L_0         = -log N(x0; mean_model(x_1, 1), s_1^2 I)
+
+(Ho et al. 2020, eqs. 5, 8 and 12; the square in w_k is missing from the note "ddpm".) The variances
+are log s_k^2 = mix log beta_k + (1 - mix) log btilde_k, with btilde_1, which is 0, replaced by
+btilde_2 (Nichol and Dhariwal 2021). Bounds are in nats per point; `Bound.in_bits` converts.
+
+With the exact model E |eps - E[eps|x]|^2 = alpha^2/sigma^2 E tr Cov(x0 | x_k), which gives the best
+value that any model can attain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, Draws, finite, like, namespace, numpy, wide
+from .chain import Chain
+from .errors import ArgumentError, instance, number
+from .losses import simple
+from .models import Model, Oracle
+from .transition import floating
+
+
+def best_simple(oracle: Oracle, t: float) -> float:
+    """The least value of L_simple at time t, alpha^2/sigma^2 E tr Cov(x0 | x_t); D <= 2.
+
+    >>> import diffscience as ds
+    >>> chain = ds.Chain.linear(10, 0.1, 0.5)
+    >>> normal = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
+    >>> round(best_simple(ds.Oracle(normal, chain), 3), 9) == round(float(chain.alpha(3)) ** 2, 9)
+    True
+    """
+    instance("oracle", oracle, Oracle)
+    process = oracle.process
+    finite("t", t, ())
+    if not process.var(t) > 0:
+        raise ArgumentError("t", "lie where the process has noise", t)
+    x, w = oracle.at(t).quadrature()
+    trace = np.trace(oracle.posterior_cov(x, t), axis1=-2, axis2=-1)
+    return float(process.alpha(t) ** 2 / process.var(t) * np.sum(w * trace))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The variational bound, term by term: in nats a point, or in bits a dimension.
+
+    terms : (K + 1,) L_0, L_1, ..., L_(K-1), L_K.
+    errors : (K + 1,) standard errors of the terms, 0 where they are exact.
+    total, error : their sum and its standard error (the terms share their data).
+    dim : D.
+    unit : "nats", natural and per point; or "bits", per dimension, as `in_bits` gives them.
+    """
+
+    terms: np.ndarray
+    errors: np.ndarray
+    total: float
+    error: float
+    dim: int
+    unit: str = "nats"
+
+    @property
+    def L_0(self) -> float:
+        """-E log p(x0 | x_1)."""
+        return float(self.terms[0])
+
+    @property
+    def L_between(self) -> float:
+        """The sum of L_1 ... L_(K-1)."""
+        return float(np.sum(self.terms[1:-1]))
+
+    @property
+    def L_K(self) -> float:
+        """The mismatch with the prior at K."""
+        return float(self.terms[-1])
+
+    @property
+    def bits(self) -> float:
+        """The total in bits per dimension."""
+        return self.in_bits().total
+
+    def in_bits(self) -> Bound:
+        """The same bound, every term and error of it, in bits per dimension.
+
+        >>> Bound(np.array([1.0, 2.0]), np.zeros(2), 3.0, 0.0, 2).in_bits().L_K == 1 / math.log(2)
+        True
+        """
+        if self.unit == "bits":
+            return self
+        nats = self.dim * math.log(2)
+        return Bound(
+            self.terms / nats, self.errors / nats, self.total / nats, self.error / nats,
+            self.dim, "bits",
+        )  # fmt: skip
+
+
+def variances(chain: Chain, mix: float = 0.0) -> np.ndarray:
+    """s_k^2 for k = 1..K, (K,), between btilde (mix = 0) and beta (mix = 1) on the log scale."""
+    instance("chain", chain, Chain)
+    number("mix", mix, 0, 1)
+    k = np.arange(1, chain.K + 1)
+    small = chain.betas * chain.var(k - 1) / chain.var(k)
+    small[0] = small[1] if chain.K > 1 else chain.betas[0]
+    return chain.betas**mix * small ** (1 - mix)
+
+
+def _weights(chain: Chain, mix: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """w_k, the model-free part of each term per dimension, and s_k^2, for k = 1..K."""
+    s2 = variances(chain, mix)
+    k = np.arange(1, chain.K + 1)
+    beta, var = chain.betas, chain.var(k)
+    w = beta**2 / (2 * s2 * (1 - beta) * var)
+    r = np.ones(chain.K)
+    r[1:] = (beta * chain.var(k - 1) / var)[1:] / s2[1:]
+    free = 0.5 * (r - 1 - np.log(r))
+    free[0] = 0.5 * np.log(2 * math.pi * s2[0])  # L_0 is a log-density, not a divergence
+    return w, free, s2
+
+
+def _prior(chain: Chain, squared: Array, dim: int) -> Array:
+    """KL(N(alpha x0, var I) || N(0, I)) for |x0|^2 = squared."""
+    var = chain.var(chain.K)
+    return 0.5 * (chain.alpha(chain.K) ** 2 * squared + dim * (var - 1 - math.log(var)))
+
+
+def bound(
+    model: Model,
+    x0: Array,
+    generator: Any,
+    *,
+    mix: float = 0.0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Bound:
+    """The bound of a model of a `Chain` on data x0 (n, D), one noise per point and step.
+
+    Every term of every point is drawn independently; `error` is that of the mean over the points.
+    """
+    chain = _chain(model)
+    w, free, _ = _weights(chain, mix)
+    x0 = floating("x0", x0)
+    finite("x0", x0)
+    if x0.ndim != 2 or len(x0) < 2:
+        raise ArgumentError("x0", "be two or more points (n, D)", tuple(x0.shape))
+    n, dim = x0.shape
+    draws = Draws(generator)
+    rows = np.empty((n, chain.K + 1))
+    for k in progress(range(1, chain.K + 1)):
+        noise = namespace(x0).astype(like(draws.normal(n, dim), x0), x0.dtype, copy=False)
+        rows[:, k - 1] = dim * free[k - 1] + w[k - 1] * numpy(simple(model, x0, float(k), noise))
+    rows[:, -1] = _prior(chain, np.sum(numpy(wide(x0)) ** 2, axis=-1), dim)
+    if not np.isfinite(rows).all():
+        k = int(np.argmin(np.isfinite(rows).all(axis=0))) + 1
+        raise ArgumentError("model", f"answer with a finite eps (step {k})", "NaN or infinity")
+    totals, root = rows.sum(axis=1), math.sqrt(n)
+    errors = rows.std(axis=0, ddof=1) / root
+    return Bound(
+        rows.mean(axis=0), errors, float(totals.mean()), float(totals.std(ddof=1)) / root, dim
+    )
+
+
+def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
+    """The least bound that any model of the chain can attain with these variances, exactly.
+
+    By quadrature (D <= 2). It lies above the entropy of the law by the price of Gaussian steps.
+    """
+    instance("oracle", oracle, Oracle)
+    chain = _chain(oracle)
+    w, free, _ = _weights(chain, mix)
+    dim = oracle.law.dim
+    best = np.array([best_simple(oracle, float(k)) for k in range(1, chain.K + 1)])
+    mean, cov = numpy(oracle.law.mean), numpy(oracle.law.cov)
+    prior = _prior(chain, float(mean @ mean + np.trace(cov)), dim)
+    terms = np.concatenate([dim * free + w * best, [prior]])
+    return Bound(terms, np.zeros(len(terms)), float(terms.sum()), 0.0, dim)
+
+
+def _chain(model: Model) -> Chain:
+    instance("model", model, Model)
+    if not isinstance(model.process, Chain):
+        raise ArgumentError("model", "belong to a discrete Chain", model.process)
+    return model.process
+
+
+__all__ = ["Bound", "best_bound", "best_simple", "bound", "variances"]
