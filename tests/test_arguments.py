@@ -522,7 +522,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a net for a network": (lambda: fit(NET), "network must be a Network; got MLP"),
     "nothing to train": (
         lambda: fit(ds.Network(torch.nn.Identity(), CHAIN)),
-        "network must have parameters",
+        "net must have parameters",
     ),
     "data of another D": (
         lambda: fit(data=PLANE),
