@@ -2,6 +2,7 @@
 
     MLP       x and features of t, concatenated, through dense layers
     Score     x alone through dense layers, smooth in x
+    Stack     several of those side by side, as one batched computation
     features  raw: (t);  Fourier: (t, sin 2 pi f t, cos 2 pi f t) for fixed frequencies f
 
 Weights are drawn uniformly from +-sqrt(gain/fan_in) (He et al. 2015 with gain 6 for rectified
@@ -105,6 +106,51 @@ class Score(torch.nn.Module):
         for layer in self.hidden:
             h = torch.nn.functional.silu(layer(h))
         return self.out(h)
+
+
+class Stack(torch.nn.Module):
+    """Several `Score` networks of one shape, evaluated and trained as one batched computation.
+
+    Row i of x goes through member i mod S. No parameter is shared, and Adam works entry by entry,
+    so under any row-wise objective each member moves as it would alone.
+
+    Parameters
+    ----------
+    members : S networks of one dimension and equal widths; copied.
+
+    >>> stack = Stack([Score(2, widths=(8,), seed=k) for k in range(3)])
+    >>> stack(torch.zeros(12, 2)).shape, stack.at(torch.zeros(5, 2)).shape
+    (torch.Size([12, 2]), torch.Size([3, 5, 2]))
+    """
+
+    def __init__(self, members: Sequence[Score]) -> None:
+        super().__init__()
+        shapes = {tuple(tuple(p.shape) for p in member.parameters()) for member in members}
+        if len(shapes) != 1:
+            raise ArgumentError("members", "be one or more networks of one shape", shapes)
+        self.size = len(members)
+        rows = list(zip(*([*member.hidden, member.out] for member in members)))
+        weights = [torch.stack([layer.weight.detach().T for layer in row]) for row in rows]
+        biases = [torch.stack([layer.bias.detach()[None] for layer in row]) for row in rows]
+        self.weights = torch.nn.ParameterList(w.contiguous() for w in weights)
+        self.biases = torch.nn.ParameterList(biases)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (n S, D) -> (n S, D), members taking turns along the rows."""
+        if x.ndim != 2 or len(x) % self.size:
+            rule = f"be rows (n, D), n a multiple of the {self.size} members"
+            raise ArgumentError("x", rule, tuple(x.shape))
+        h = x.reshape(-1, self.size, x.shape[-1]).transpose(0, 1)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            h = torch.nn.functional.silu(h) if i else h
+            # One input is a product of numbers; a matrix product would cost more.
+            h = h * weight + bias if weight.shape[1] == 1 else torch.baddbmm(bias, h, weight)
+        return h.transpose(0, 1).reshape(x.shape)
+
+    def at(self, x: torch.Tensor) -> torch.Tensor:
+        """All members at the same points: (n, D) -> (S, n, D)."""
+        rows = x.repeat_interleave(self.size, dim=0)
+        return self(rows).reshape(len(x), self.size, -1).transpose(0, 1)
 
 
 def _check(dim: int, widths: Sequence[int], seed: int) -> None:

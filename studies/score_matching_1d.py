@@ -322,40 +322,10 @@ def seen(law: Target, objective: Objective) -> Target:
     return law
 
 
-class Stack(torch.nn.Module):
-    """Networks side by side: row r of the input goes to network r mod M, and to no other.
-
-    The answers, and by any row-wise objective the gradients, are those of the networks alone.
-
-    Parameters
-    ----------
-    members : M `nets.Score` of one dimension and equal widths.
-    """
-
-    def __init__(self, members: list[nets.Score]) -> None:
-        super().__init__()
-        self.count = len(members)
-        layers = [[*net.hidden, net.out] for net in members]
-        weights = [torch.stack([layer.weight.detach().T for layer in row]) for row in zip(*layers)]
-        biases = [torch.stack([layer.bias.detach()[None] for layer in row]) for row in zip(*layers)]
-        self.weights = torch.nn.ParameterList(torch.nn.Parameter(w.contiguous()) for w in weights)
-        self.biases = torch.nn.ParameterList(torch.nn.Parameter(b) for b in biases)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B M, 1) -> (B M, 1)."""
-        h = x.reshape(-1, self.count, 1).transpose(0, 1)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            # One input is a product of numbers; a matrix product would cost more.
-            h = h * weight + bias if i == 0 else torch.baddbmm(bias, h, weight)
-            if i + 1 < len(self.weights):
-                h = torch.nn.functional.silu(h)
-        return h.transpose(0, 1).reshape(-1, 1)
-
-    def everywhere(self, x: np.ndarray) -> np.ndarray:
-        """The answers of all networks at x (n,), (M, n)."""
-        with torch.no_grad():
-            y = self(_column(np.repeat(x, self.count)))
-        return y.reshape(len(x), self.count).T.double().numpy()
+def everywhere(stack: nets.Stack, x: np.ndarray) -> np.ndarray:
+    """The answers of all networks at x (n,), (M, n)."""
+    with torch.no_grad():
+        return stack.at(_column(x))[..., 0].double().numpy()
 
 
 def _column(x: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -503,17 +473,17 @@ def rows_of(
         cell = np.diff(span(-10, 10, GRID)).mean() * GRID
         weights = _column(cell * np.exp(law.log_prob(points[:, None])))[:, 0]
 
-    def rows(net: Stack, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def rows(net: nets.Stack, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if weights is not None:  # the sets are the grid, the same for all
-            pick = torch.arange(len(x)).reshape(net.count, -1).T.reshape(-1)
-            return net.count * losses.explicit(net, x[pick], target[pick], weights[pick])
-        u = torch.rand(config.batch, net.count, generator=generator, dtype=torch.float64)
+            pick = torch.arange(len(x)).reshape(net.size, -1).T.reshape(-1)
+            return net.size * losses.explicit(net, x[pick], target[pick], weights[pick])
+        u = torch.rand(config.batch, net.size, generator=generator, dtype=torch.float64)
         pick = (torch.floor(u * count).long() + first).reshape(-1)
         # The mean over all rows is the mean over the networks: times M, each has its own.
-        return net.count * part(net, x[pick], pick, generator)
+        return net.size * part(net, x[pick], pick, generator)
 
     def part(
-        net: Stack, x: torch.Tensor, pick: torch.Tensor, generator: torch.Generator
+        net: nets.Stack, x: torch.Tensor, pick: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         if kind in ("explicit", "Parzen"):
             return losses.explicit(net, x, target[pick])
@@ -540,7 +510,7 @@ def trained(config: Config, objective: Objective, seed: int, progress: Any) -> A
     on_grid = objective.kind == "explicit on the grid"
     sets = [span(-10, 10, GRID)] * config.seeds if on_grid else data(config)
     points, rows = rows_of(config, objective, sets)
-    net = Stack(members(config, len(sets), seed))
+    net = nets.Stack(members(config, len(sets), seed))
     history = fit(
         net,
         points,
@@ -558,9 +528,9 @@ def trained(config: Config, objective: Objective, seed: int, progress: Any) -> A
     assert history.ema is not None
     net.load_state_dict(history.ema)
     law, shape = gallery.julia_bimodal(), (-1, config.seeds)
-    fits = net.everywhere(LINE)
-    error = fisher(net.everywhere, law, Objective("explicit"), law)
-    own = fisher(net.everywhere, law, objective, seen(law, objective))
+    fits = everywhere(net, LINE)
+    error = fisher(partial(everywhere, net), law, Objective("explicit"), law)
+    own = fisher(partial(everywhere, net), law, objective, seen(law, objective))
     kl, left = np.array([divergence(law, recovered(psi)) for psi in fits]).T
     numbers = {"error": error, "own": own, "kl": kl, "left": left}
     return {
@@ -609,7 +579,7 @@ def looks(config: Config) -> list[int]:
 def overfit(config: Config, n: int, penalty: float, seed: int, progress: Any) -> Arrays:
     """The implicit objective on the points and under p, (looks, seeds), trained on all n points."""
     points = np.stack([notes.sample_points(Xoshiro(12345 + s), n) for s in range(config.seeds)], 1)
-    net = Stack(members(config, config.seeds, seed))
+    net = nets.Stack(members(config, config.seeds, seed))
     law, seeds = gallery.julia_bimodal(), config.seeds
     x, (nodes, weights) = _column(points.ravel()), law.quadrature()
     near = weights > 1e-12
@@ -653,13 +623,15 @@ def cost(config: Config) -> Arrays:
         on_grid = objective.kind == "explicit on the grid"
         sets = [span(-10, 10, GRID) if on_grid else points]
         x, rows = rows_of(config, objective, sets)
-        step = partial(one_step, Stack(members(config, 1, 0)), x, rows)
+        step = partial(one_step, nets.Stack(members(config, 1, 0)), x, rows)
         step(3)
         found.append([step(10) for _ in range(config.cost_repeats)])
     return {"cost": np.array(found)}
 
 
-def one_step(net: Stack, x: torch.Tensor, rows: Callable[..., torch.Tensor], count: int) -> float:
+def one_step(
+    net: nets.Stack, x: torch.Tensor, rows: Callable[..., torch.Tensor], count: int
+) -> float:
     """Milliseconds of one of `count` steps."""
     adam, generator = torch.optim.Adam(net.parameters()), torch.Generator().manual_seed(0)
     begin = time.perf_counter()

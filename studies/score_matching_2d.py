@@ -311,36 +311,14 @@ def mesh_weights(x: torch.Tensor) -> torch.Tensor:
 # Training ---------------------------------------------------------------------------------------
 
 
-class Stack(torch.nn.Module):
-    """Several `nets.Score` of one shape, evaluated and trained as one.
+def together(stack: nets.Stack) -> Field:
+    """All members at the same points: (n, D) -> (S, n, D), float64."""
 
-    Row i of x goes through member i mod S; no parameter is shared and Adam works entry by entry,
-    so each member moves as it would alone.
-    """
-
-    def __init__(self, members: list[nets.Score]) -> None:
-        super().__init__()
-        self.size = len(members)
-        layers = [[*member.hidden, member.out] for member in members]
-        stacked = [[own[i] for own in layers] for i in range(len(layers[0]))]
-        weights = [torch.stack([part.weight.detach().T for part in layer]) for layer in stacked]
-        biases = [torch.stack([part.bias.detach() for part in layer]) for layer in stacked]
-        self.weights, self.biases = torch.nn.ParameterList(weights), torch.nn.ParameterList(biases)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (n S, D) -> (n S, D), members taking turns along the rows."""
-        h = x.reshape(-1, self.size, x.shape[-1]).transpose(0, 1)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            h = torch.nn.functional.silu(h) if i else h
-            h = torch.baddbmm(bias[:, None], h, weight)
-        return h.transpose(0, 1).reshape(x.shape)
-
-    def at(self, x: np.ndarray) -> np.ndarray:
-        """All members at the same points: (n, D) -> (S, n, D), float64."""
-        rows = torch.from_numpy(np.repeat(x, self.size, axis=0)).float()
+    def field(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            y = self(rows).double().numpy()
-        return np.moveaxis(y.reshape(len(x), self.size, -1), 1, 0)
+            return stack.at(torch.from_numpy(x).float()).double().numpy()
+
+    return field
 
 
 def given_points(config: Config, name: str, data: str) -> torch.Tensor | None:
@@ -381,7 +359,7 @@ def minimised(
 def trained(config: Config, name: str, data: str, seed: int, judge: Judge) -> Arrays:
     """All members of one objective on one kind of data, and what there is to say of them."""
     kind, S = KINDS[name], config.members
-    stack = Stack([nets.Score(2, config.widths, seed + k) for k in range(S)])
+    stack = nets.Stack([nets.Score(2, config.widths, seed + k) for k in range(S)])
     given = given_points(config, name, data)
     at = [max(1, round(share * config.steps)) for share in SHARES]
 
@@ -396,16 +374,16 @@ def trained(config: Config, name: str, data: str, seed: int, judge: Judge) -> Ar
     found = []
     for step in at:
         stack.load_state_dict(history.snapshots[step])
-        found.append(judge.errors(stack.at))
+        found.append(judge.errors(together(stack)))
     blur = {"denoising": config.sigma, PARZEN: config.blur(int(data)) if parzen else 0.0}
-    aimed = found[-1] if name not in blur else Judge(blur[name]).errors(stack.at)
+    aimed = found[-1] if name not in blur else Judge(blur[name]).errors(together(stack))
     return {
         "after": np.array(at),
         "errors": np.stack(found),  # (steps, members)
         "aimed": aimed,
-        "field": stack.at(judge.centres)[0].astype(np.float32),
-        "arrows": stack.at(centres(ARROWS))[0].astype(np.float32),
-        **judge.recovered(stack.at),
+        "field": together(stack)(judge.centres)[0].astype(np.float32),
+        "arrows": together(stack)(centres(ARROWS))[0].astype(np.float32),
+        **judge.recovered(together(stack)),
     }
 
 

@@ -520,6 +520,15 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a net of a huge seed": (lambda: nets.MLP(1, seed=2**70), "seed must be a whole number from -"),
     # training
     "a net for a network": (lambda: fit(NET), "network must be a Network; got MLP"),
+    "a stack of nothing": (lambda: ds.nets.Stack([]), "members must be one or more networks"),
+    "a stack of two shapes": (
+        lambda: ds.nets.Stack([ds.nets.Score(1, (2,)), ds.nets.Score(1, (3,))]),
+        "members must be one or more networks",
+    ),
+    "rows that members cannot share": (
+        lambda: ds.nets.Stack([ds.nets.Score(1, (2,))] * 2)(torch.zeros(3, 1)),
+        "x must be rows",
+    ),
     "nothing to train": (
         lambda: fit(ds.Network(torch.nn.Identity(), CHAIN)),
         "net must have parameters",

@@ -253,7 +253,7 @@ def test_parzen_scores_are_those_of_the_estimate() -> None:
 def test_a_stack_is_its_networks() -> None:
     """Answers and gradients of every objective; rows in blocks, the wrong order, differ."""
     alone = [nets.Score(1, (8, 8), seed) for seed in range(3)]
-    stack = study.Stack(alone)
+    stack = study.nets.Stack(alone)
     x = torch.randn(12, 1, generator=torch.Generator().manual_seed(0))
     parts = [x[i::3] for i in range(3)]
     y = stack(x)
@@ -271,7 +271,7 @@ def test_a_stack_is_its_networks() -> None:
     weight: Any = alone[1].hidden[1].weight
     [theirs] = torch.autograd.grad(losses.implicit(alone[1], parts[1]).mean(), weight)
     assert torch.allclose(stack.weights[1].grad[1].T, theirs, atol=1e-5)
-    assert stack.everywhere(np.linspace(-1, 1, 5)).shape == (3, 5)
+    assert study.everywhere(stack, np.linspace(-1, 1, 5)).shape == (3, 5)
 
 
 @pytest.mark.parametrize("kind", ["explicit", "implicit", "Parzen", "explicit on the grid"])
@@ -283,7 +283,7 @@ def test_every_network_sees_its_own_points(kind: str) -> None:
     points, rows = study.rows_of(TINY, study.Objective(kind, 0.5), sets)
     given: list[torch.Tensor] = []
 
-    class Zero(study.Stack):
+    class Zero(study.nets.Stack):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             given.append(x.detach())
             return 0 * x

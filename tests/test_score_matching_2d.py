@@ -112,12 +112,12 @@ def members(seed: int = 0) -> list[nets.Score]:
 
 def test_a_stack_is_its_members() -> None:
     x = torch.randn(12, 2, generator=torch.Generator().manual_seed(1))
-    own, stack = members(), study.Stack(members())
+    own, stack = members(), study.nets.Stack(members())
     y = stack(x)
     for k, net in enumerate(own):
         torch.testing.assert_close(y[k::3], net(x[k::3]))
         np.testing.assert_allclose(
-            stack.at(x.numpy())[k], net(x).detach().numpy(), rtol=1e-5, atol=1e-6
+            stack.at(x)[k].detach().numpy(), net(x).detach().numpy(), rtol=1e-5, atol=1e-6
         )
     assert not torch.allclose(y[0::3], own[1](x[0::3]))
 
@@ -131,7 +131,7 @@ def test_a_stack_trains_as_its_members_do(name: str) -> None:
     def objective(net: Any, x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
         return kind.rows(config, net, x.reshape(-1, 2), x, g)
 
-    own, stack = members(), study.Stack(members())
+    own, stack = members(), study.nets.Stack(members())
     start = [net.out.weight.detach().clone() for net in own]
     quiet: Any = {"steps": 10, "seed": 0, "batch": None, "progress": lambda steps: steps}
     fit(stack, data, objective, **quiet)
