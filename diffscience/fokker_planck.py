@@ -34,6 +34,8 @@ from .targets import Target
 
 Drift = Callable[[np.ndarray, float], np.ndarray]
 Evolution = Iterator[tuple[float, np.ndarray]]
+_ROUNDING = 1e-10  # how far below 0, of the largest, a run that is continued may have come
+
 METHODS = {"explicit": 0.0, "crank-nicolson": 0.5, "implicit": 1.0}
 """The weight of the later time in each step."""
 
@@ -95,7 +97,7 @@ def evolve(
     """
     e, grid = _grid("edges", edges), _grid("times", times)
     p = numpy(finite("density", density, (len(e) - 1,)))
-    if np.any(p < 0):
+    if np.any(p < -_ROUNDING * p.max(initial=0.0)):
         raise ArgumentError("density", "be at least 0 in every cell", float(p.min()))
     function("drift", drift)
     function("diffusion", diffusion)

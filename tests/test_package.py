@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import csv
 import io
 import re
 import shutil
@@ -13,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import readme
 
 import diffscience as ds
 from diffscience import runner
@@ -139,63 +139,12 @@ def test_ci_requires_every_study_in_the_list() -> None:
         assert done.stdout.strip() == text.strip()
 
 
-def _numbers() -> dict[str, str]:
-    """The numbers of the README's table of studies, from the committed tables."""
-
-    def rows(name: str) -> list[dict[str, str]]:
-        with (ROOT / "figures" / f"{name}.csv").open() as file:
-            return list(csv.DictReader(file))
-
-    def row(name: str, **wanted: str) -> dict[str, str]:
-        return next(
-            r for r in rows(name) if all(r[k.replace("_", " ")] == v for k, v in wanted.items())
-        )
-
-    def shown(value: str, digits: int) -> str:
-        return f"{float(value):.{digits}g}"
-
-    printed = [r for r in rows("julia_ddpm") if r["published"]]
-    truth = row("julia_ddpm_samples", samples_of="the truth")
-    beta = row("julia_ddpm_samples", samples_of="as the note samples", schedule="first")
-    mended = row("julia_ddpm_samples", samples_of="mended, fresh data")
-    speed = {"task": "oracle, 1000000 points"}
-    times = {
-        name: row("speed", contender=contender, **speed)["ms (median)"]
-        for name, contender in (
-            ("ours", "ours"),
-            ("peer", "torch.distributions, autograd"),
-            ("limit", "limit: C for this machine"),
-        )
-    }
-    return {
-        "losses": str(len(printed)),
-        "worst": f"{max(float(r['relative difference']) for r in printed):.0e}",
-        "beta_std": shown(beta["std"], 2),
-        "std": shown(truth["std"], 3),
-        "w1": shown(mended["W1"], 2),
-        "w1_error": shown(mended["W1 error"], 1),
-        "floor": shown(mended["W1 floor"], 2),
-        "spread": shown(mended["W1 floor spread"], 2),
-        "excess": shown(
-            max((r["largest excess"] for r in rows("forward_reverse_final")), key=float), 2
-        ),
-        **{name: f"{float(ms):.0f}" for name, ms in times.items()},
-        "steps": f"{float(row('speed_training', contender='ours')['steps a second']):.0f}",
-    }
-
-
-def test_readme_numbers_are_those_of_the_tables() -> None:
-    numbers, text = _numbers(), (ROOT / "README.md").read_text()
-    sentences = (
-        "All {losses} published losses come out, to {worst} relative.",
-        "std {beta_std} instead of {std}",
-        "W1 to the truth is {w1} ± {w1_error}, its floor {floor} ± {spread}.",
-        "at the end is {excess} standard errors",
-        "take {ours} ms (torch.distributions {peer}, a C loop for this one machine {limit})",
-        "makes {steps} steps a second",
-    )
-    for sentence in sentences:
-        assert sentence.format(**numbers) in text, sentence.format(**numbers)
+def test_the_readme_has_the_studies_and_their_numbers() -> None:
+    """Every study, and what the committed tables say; `python tests/readme.py` brings it up."""
+    text = readme.README.read_text(encoding="utf-8")
+    assert set(readme.ANSWERS) == {path.stem for path in (ROOT / "studies").glob("*.py")}
+    assert text == readme.written(text)
+    assert readme.written(text.replace("published losses", "losses")) == text  # it does write
 
 
 @pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.py")), ids=lambda p: p.stem)

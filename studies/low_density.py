@@ -1,0 +1,485 @@
+"""Where there are no data a learned score is wrong: by how much, and how noise mends it.
+
+A network psi(x) is trained at one noise level, by an objective that averages over points of p:
+
+    implicit            tr J psi + 1/2 |psi|^2 at points of p              (Hyvarinen 2005)
+    denoising, sigma    1/2 |psi(x + sigma z) + z/sigma|^2                 (Vincent 2011)
+
+The first has the score of p as its minimum, the second that of p_sigma = p * N(0, sigma^2).  Both
+weigh an error at x by the density there, so that they say nothing of x where no point ever falls,
+although every batch is drawn afresh.  Here the exact score stands beside the network on a box:
+
+    relative error of a region = sum |psi - s|^2/sum |s|^2 over the cells of the region
+    low density                = the cells outside the smallest region that holds `inside` of p
+
+A larger sigma puts points everywhere in the box, and the network is right everywhere, but about
+p_sigma: this is why score-based models use many levels (Song and Ermon 2019, section 3.2; figures
+18 to 20 of the survey of diffusion models that the project started from, figure 4 of the slides).
+Targets: the pair 0.2 N((-5, -5), I) + 0.8 N((5, 5), I) of their figure 2, and the three modes of R.
+Rosa's random_notes (CC BY 4.0).  Errors are standard errors over seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from diffscience import gallery, losses, nets, plots
+from diffscience.errors import ArgumentError
+from diffscience.mixture import GaussianMixture
+from diffscience.study import Run, Study, run_file
+from diffscience.train import fit
+from diffscience.transition import Transition
+
+Arrays = dict[str, np.ndarray]
+
+IMPLICIT = 0.0  # the noise level of the implicit objective
+REGIONS = ("whole box", "high density", "low density")
+HALF = 8.0  # the box is [-8, 8]^2
+
+
+def pair() -> GaussianMixture:
+    """0.2 N((-5, -5), I) + 0.8 N((5, 5), I)."""
+    return GaussianMixture([0.2, 0.8], [[-5.0, -5.0], [5.0, 5.0]], np.ones((2, 2)))
+
+
+TARGETS = {"pair": pair, "trimodal": gallery.julia_trimodal}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is computed.
+
+    targets : names in `TARGETS`.
+    sigmas : increasing noise levels of the denoising objective.
+    steps, batch, width, rate : of every training.
+    seeds : networks of every kind.
+    cells : of the box, along a side.
+    decades : the bins of density are this many powers of ten below the maximum, and the rest.
+    inside : mass of the region that is not called low density.
+    """
+
+    targets: tuple[str, ...] = ("pair", "trimodal")
+    sigmas: tuple[float, ...] = (0.3, 1.5, 6.0)
+    steps: int = 1500
+    batch: int = 256
+    width: int = 64
+    rate: float = 5e-3
+    seeds: int = 3
+    cells: int = 64
+    decades: int = 12
+    inside: float = 0.999
+    seed: int = 31
+
+    def __post_init__(self) -> None:
+        for name in self.targets:
+            if name not in TARGETS:
+                raise ArgumentError("targets", f"be among {', '.join(TARGETS)}", name)
+        if not self.targets:
+            raise ArgumentError("targets", "name one or more targets", self.targets)
+        sigmas = np.array(self.sigmas, float)
+        if len(sigmas) == 0 or sigmas[0] <= 0 or np.any(np.diff(sigmas) <= 0):
+            raise ArgumentError("sigmas", "be increasing positive numbers", self.sigmas)
+        least = {"steps": 1, "batch": 1, "width": 1, "seeds": 2, "cells": 4, "decades": 2}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise ArgumentError(name, f"be whole and at least {low}", value)
+        if not 0 < self.inside < 1:
+            raise ArgumentError("inside", "lie between 0 and 1", self.inside)
+
+
+QUICK = Config(steps=60, batch=128, width=32, seeds=2, cells=32)
+
+
+# ---------------------------------------------------------------- compute
+
+
+def box(n: int) -> np.ndarray:
+    """Centres of the n x n cells of the box, (n, n, 2), rows from the bottom."""
+    steps = HALF * ((2 * np.arange(n) + 1) / n - 1)
+    return np.stack(np.meshgrid(steps, steps), axis=-1)
+
+
+def blurred(law: GaussianMixture, sigma: float) -> GaussianMixture:
+    """p_sigma = p * N(0, sigma^2)."""
+    return law.diffuse(Transition(1.0, sigma**2))
+
+
+def exact(config: Config, name: str) -> Arrays:
+    """Exact log-densities (levels, n, n) and scores (levels, n, n, 2) on the box."""
+    law, x = TARGETS[name](), box(config.cells)
+    laws = [blurred(law, sigma) for sigma in (IMPLICIT, *config.sigmas)]
+    return {
+        "log density": np.stack([p.log_prob(x) for p in laws]),
+        "score": np.stack([p.score(x) for p in laws]),
+    }
+
+
+def objective(sigma: float) -> Any:
+    """(net, x, generator) -> rows of the objective at one level; z and -z for every point."""
+
+    def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if sigma == IMPLICIT:
+            return losses.implicit(net, x)
+        z = torch.randn(x.shape, generator=generator)
+        twice, noise = torch.cat([x, x]), torch.cat([z, -z])
+        return losses.denoising_at(net, twice, noise, Transition(1.0, sigma**2))
+
+    return rows
+
+
+class Scaled(torch.nn.Module):
+    """psi(x) = net(x/c)/sqrt(1 + sigma^2), c^2 = E|X|^2/2 under p_sigma.
+
+    What goes in and what comes out is then of size 1 at every noise level.
+    """
+
+    def __init__(self, law: GaussianMixture, sigma: float, width: int, seed: int) -> None:
+        super().__init__()
+        self.net = nets.Score(2, (width, width), seed)
+        second = np.trace(np.asarray(law.cov)) + np.sum(np.asarray(law.mean) ** 2)
+        self.inner = math.sqrt(float(second) / 2 + sigma**2)
+        self.outer = math.sqrt(1 + sigma**2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (n, 2) -> (n, 2)."""
+        return self.net(x / self.inner) / self.outer
+
+
+def learned(config: Config, name: str, sigma: float, seed: int, run: Run) -> Arrays:
+    """A network's score (n, n, 2) on the box, and its relative Fisher error under p_sigma."""
+    law = TARGETS[name]()
+    net = Scaled(law, sigma, config.width, seed)
+    history = fit(
+        net,
+        law,
+        objective(sigma),
+        steps=config.steps,
+        seed=seed,
+        batch=config.batch,
+        rate=config.rate,
+        final_rate=1e-5,
+        ema=0.99,
+        progress=lambda steps: run.progress(steps, f"{name}, sigma = {sigma:g}"),
+    )
+    assert history.ema is not None
+    net.load_state_dict(history.ema)
+    here = blurred(law, sigma)
+    points, weights = here.quadrature()
+    s = here.score(points)
+    fisher = weights @ np.sum((answers(net, points) - s) ** 2, axis=-1)
+    return {
+        "score": answers(net, box(config.cells)),
+        "fisher": fisher / (weights @ np.sum(s**2, axis=-1)),
+    }
+
+
+def answers(net: torch.nn.Module, x: np.ndarray) -> np.ndarray:
+    """The network at points (..., 2)."""
+    with torch.no_grad():
+        y = net(torch.as_tensor(x.reshape(-1, 2), dtype=torch.float32))
+    return y.double().numpy().reshape(x.shape)
+
+
+def compute(config: Config, run: Run) -> Arrays:
+    """The exact fields and every network as a cell of its own."""
+    arrays: Arrays = {}
+    for name in config.targets:
+        facts = run.cell(f"{name} exact", exact, config, name)
+        arrays |= {f"{name} {key}": value for key, value in facts.items()}
+    levels = (IMPLICIT, *config.sigmas)
+    jobs = [(name, i) for name in config.targets for i in range(len(levels))]
+    for name, i in run.progress(jobs, "networks"):
+        found = [
+            run.cell(f"{name} {i} {k}", learned, config, name, levels[i], run.seed + k, run)
+            for k in range(config.seeds)
+        ]
+        arrays[f"{name} learned {i}"] = np.stack([f["score"] for f in found])
+        arrays[f"{name} fisher {i}"] = np.stack([f["fisher"] for f in found])
+    return arrays
+
+
+# ---------------------------------------------------------------- errors and regions
+
+
+def squares(arrays: Arrays, name: str, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """|psi - s|^2 (seeds, n, n) and |s|^2 (n, n) at level i."""
+    s = arrays[f"{name} score"][i]
+    return np.sum((arrays[f"{name} learned {i}"] - s) ** 2, axis=-1), np.sum(s**2, axis=-1)
+
+
+def mass(arrays: Arrays, name: str, i: int) -> np.ndarray:
+    """The probability of each cell under p_sigma, (n, n), by its value at the centre."""
+    log_density = arrays[f"{name} log density"][i]
+    return np.exp(log_density) * (2 * HALF / log_density.shape[-1]) ** 2
+
+
+def rare(config: Config, arrays: Arrays, name: str) -> np.ndarray:
+    """The cells (n, n) outside the smallest region that holds `inside` of p itself."""
+    p = mass(arrays, name, 0)
+    order = np.argsort(-p, axis=None)
+    held = np.cumsum(p.reshape(-1)[order])
+    found = np.ones(p.size, bool)
+    found[order[: 1 + np.searchsorted(held, config.inside * held[-1])]] = False
+    return found.reshape(p.shape)
+
+
+def over_seeds(values: np.ndarray) -> tuple[float, float]:
+    """(mean, standard error) of one number for each seed."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def relative(off: np.ndarray, size: np.ndarray, region: np.ndarray) -> tuple[float, float]:
+    """Relative error of a region, with its standard error over seeds."""
+    return over_seeds(off[:, region].sum(axis=1) / size[region].sum())
+
+
+def decade(config: Config, arrays: Arrays, name: str, i: int) -> np.ndarray:
+    """How many powers of ten the density at each cell lies below its maximum, (n, n)."""
+    log_density = arrays[f"{name} log density"][i]
+    below = (log_density.max() - log_density) / math.log(10)
+    return np.minimum(below.astype(int), config.decades)
+
+
+def bins(config: Config, arrays: Arrays, name: str, i: int) -> pd.DataFrame:
+    """Root-mean-square error by density at level i, with the points that training saw there."""
+    off, size = squares(arrays, name, i)
+    where, p = decade(config, arrays, name, i), mass(arrays, name, i)
+    rows = []
+    for k in np.unique(where):
+        region = where == k
+        rms, error = over_seeds(np.sqrt(off[:, region].mean(axis=1)))
+        share, spread = relative(off, size, region)
+        rows.append(
+            {
+                "decades below the maximum": f"{k} to {k + 1}" if k < config.decades else f"> {k}",
+                "cells": int(region.sum()),
+                "points seen": float(p[region].sum() * config.steps * config.batch),
+                "rms error": rms,
+                "its error": error,
+                "rms of the score": float(np.sqrt(size[region].mean())),
+                "relative error": share,
+                "error of it": spread,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def objective_name(config: Config, i: int) -> str:
+    """The objective of level i in words."""
+    return "implicit" if i == 0 else f"denoising, sigma = {config.sigmas[i - 1]:g}"
+
+
+def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """Error against density, for the two objectives that aim at p itself or close to it."""
+    parts = []
+    for name in config.targets:
+        for i in (0, 1):
+            rows = bins(config, arrays, name, i)
+            rows.insert(0, "objective", objective_name(config, i))
+            rows.insert(0, "target", name)
+            parts.append(rows)
+    frame = pd.concat(parts, ignore_index=True)
+    three = ("points seen", "rms error", "rms of the score", "relative error")
+    frame.attrs["digits"] = dict.fromkeys(three, 3) | {"its error": 2, "error of it": 2}
+    return frame
+
+
+def levels_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """Relative errors by noise level: under p_sigma, on the box, and where p is high and low."""
+    rows = []
+    for name in config.targets:
+        low = rare(config, arrays, name)
+        for i in range(1 + len(config.sigmas)):
+            off, size = squares(arrays, name, i)
+            row: dict[str, Any] = {"target": name, "objective": objective_name(config, i)}
+            share = float(mass(arrays, name, i)[low].sum())
+            row["points seen at low density"] = share * config.steps * config.batch
+            row["under p_sigma"], row["its error"] = over_seeds(arrays[f"{name} fisher {i}"])
+            for region, where in zip(REGIONS, (low | ~low, ~low, low), strict=True):
+                row[region], row[f"{region}, error"] = relative(off, size, where)
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    values = ("under p_sigma", "points seen at low density", *REGIONS)
+    errors = [column for column in frame.columns if "error" in column]
+    frame.attrs["digits"] = dict.fromkeys(errors, 2) | dict.fromkeys(values, 3)
+    return frame
+
+
+def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
+    """Error against density; error by noise level."""
+    return {"": main_table(config, arrays), "levels": levels_table(config, arrays)}
+
+
+# ---------------------------------------------------------------- figures
+
+
+SIDES = (-HALF, HALF, -HALF, HALF)
+TITLES = {"pair": "pair", "trimodal": "three modes"}
+ERRORS = (-3.0, 0.5)  # the colours' range of log10 of |psi - s| over the rms of s in the box
+
+
+def field(ax: Any, score: np.ndarray, arrays: Arrays, name: str, i: int) -> Any:
+    """Arrows of a score over the exact log-density of level i; the background's image."""
+    image = plots.background(ax, arrays[f"{name} log density"][i], SIDES, depth=30.0)
+    n = score.shape[0]
+    some = np.arange(n // 32, n, max(1, n // 16))
+    x, s = box(n)[np.ix_(some, some)], score[np.ix_(some, some)]
+    length = np.linalg.norm(s, axis=-1, keepdims=True)
+    s = s / np.maximum(length, 1e-12) * np.sqrt(length / length.max())  # so that all can be seen
+    ax.quiver(
+        x[..., 0], x[..., 1], s[..., 0], s[..., 1], color="white", scale=20, width=0.006,
+        headwidth=4,
+    )  # fmt: skip
+    return image
+
+
+def error_map(ax: Any, arrays: Arrays, name: str, i: int) -> Any:
+    """log10 of the rms error over the seeds, in units of the rms score in the box; the image."""
+    found, size = squares(arrays, name, i)
+    off = 0.5 * np.log10(found.mean(axis=0) / size.mean())
+    image = ax.imshow(
+        off, extent=SIDES, cmap="magma", vmin=ERRORS[0], vmax=ERRORS[1], interpolation="nearest"
+    )
+    ax.grid(False)
+    return image
+
+
+def frame_of(ax: Any, config: Config, arrays: Arrays, name: str, color: str = "white") -> None:
+    """Axes of the box, with the border of low density."""
+    n = config.cells
+    steps = box(n)[0, :, 0]
+    border = rare(config, arrays, name).astype(float)
+    ax.contour(steps, steps, border, levels=[0.5], colors=color, linewidths=1.0)
+    ax.set(xlim=(-HALF, HALF), ylim=(-HALF, HALF), aspect="equal")
+    ax.set(xticks=(-5, 0, 5), yticks=(-5, 0, 5))
+
+
+def draw_maps(config: Config, arrays: Arrays, name: str) -> Figure:
+    """Exact and learned score, density and error of the implicit objective side by side."""
+    fig, axes = plots.figure(2, 2, height=7.4, share=True)
+    flat = axes.flat
+    field(flat[0], arrays[f"{name} score"][0], arrays, name, 0)
+    field(flat[1], arrays[f"{name} learned 0"][0], arrays, name, 0)
+    image = plots.background(flat[2], arrays[f"{name} log density"][0], SIDES, depth=30.0)
+    fig.colorbar(image, ax=flat[2], shrink=0.85, label="log-density minus its maximum / nats")
+    image = error_map(flat[3], arrays, name, 0)
+    fig.colorbar(image, ax=flat[3], shrink=0.85, label="$\\log_{10}$(rms error/rms score)")
+    titles = ("exact score", "learned score (implicit)", "exact density", "error of the score")
+    for ax, title in zip(flat, titles, strict=True):
+        frame_of(ax, config, arrays, name)
+        ax.set_title(title, fontsize=10)
+    low = rare(config, arrays, name)
+    off, size = squares(arrays, name, 0)
+    high, far = (relative(off, size, where)[0] for where in (~low, low))
+    fig.suptitle(
+        f"{TITLES[name]}: relative error {high:.2g} inside the white line "
+        f"({config.inside:.1%} of p), {far:.2g} outside\n"
+        "(arrows: length as the square root of the score)",
+        fontsize=11,
+    )
+    return fig
+
+
+def draw_noise(config: Config, arrays: Arrays, name: str) -> Figure:
+    """Density with the learned score, and the error, at every noise level."""
+    count = len(config.sigmas)
+    fig, axes = plots.figure(2, count, height=5.9, share=True)
+    low = rare(config, arrays, name)
+    for i, (top, bottom) in enumerate(axes.T, start=1):
+        field(top, arrays[f"{name} learned {i}"][0], arrays, name, i)
+        image = error_map(bottom, arrays, name, i)
+        off, size = squares(arrays, name, i)
+        far = relative(off, size, low)[0]
+        top.set_title(f"$\\sigma = {config.sigmas[i - 1]:g}$", fontsize=10)
+        bottom.set_title(f"relative error outside: {far:.2g}", fontsize=10)
+        for ax in (top, bottom):
+            frame_of(ax, config, arrays, name)
+    axes[0, 0].set_ylabel("learned score over $p_\\sigma$")
+    axes[1, 0].set_ylabel("error of the score")
+    fig.colorbar(image, ax=axes[1], shrink=0.85, label="$\\log_{10}$(rms error/rms score)")
+    fig.suptitle(f"{TITLES[name]}: noise brings data to the whole box")
+    return fig
+
+
+def draw_density(config: Config, arrays: Arrays) -> Figure:
+    """Error against density, with the number of points that training saw."""
+    fig, axes = plots.figure(2, len(config.targets), height=5.6)
+    for column, name in zip(axes.T, config.targets, strict=True):
+        for i in range(1 + len(config.sigmas)):
+            rows = bins(config, arrays, name, i)
+            k = np.unique(decade(config, arrays, name, i)) + 0.5
+            color = plots.COLORS[i]
+            words = objective_name(config, i).replace("sigma", "$\\sigma$")
+            column[0].errorbar(
+                k, rows["relative error"], rows["error of it"], fmt="o-", color=color, capsize=2,
+                linewidth=1.2, label=words,
+            )  # fmt: skip
+            column[1].plot(k, rows["points seen"], "o-", color=color, linewidth=1.2)
+        column[0].axhline(1.0, color="black", linewidth=1.0, label="a score of 0")
+        column[0].set(yscale="log", title=TITLES[name], ylabel="relative error")
+        column[0].set_ylim(bottom=min(column[0].get_ylim()[0], 1e-2))
+        column[1].axhline(1.0, color="black", linewidth=1.0)
+        column[1].set(yscale="log", ylabel="points seen", ylim=(1e-6, None))
+        column[1].set_xlabel("powers of ten below the largest density")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    fig.suptitle("The error of a learned score grows where the density falls")
+    return fig
+
+
+def draw_levels(config: Config, arrays: Arrays) -> Figure:
+    """Relative error by noise level."""
+    fig, axes = plots.figure(1, len(config.targets), height=3.8)
+    rows = levels_table(config, arrays)
+    x = np.arange(1 + len(config.sigmas))
+    for ax, name in zip(axes[0], config.targets, strict=True):
+        some = rows[rows["target"] == name]
+        columns = [("under p_sigma", "its error")] + [(r, f"{r}, error") for r in REGIONS]
+        for (value, error), color in zip(columns, plots.COLORS, strict=False):
+            words = value.replace("p_sigma", "$p_\\sigma$")
+            style = "s--" if value == "whole box" else "o-"
+            ax.errorbar(x, some[value], some[error], fmt=style, color=color, capsize=2, label=words)
+        ax.axhline(1.0, color="black", linewidth=1.0, label="a score of 0")
+        ax.set_xticks(x, ["implicit", *(f"$\\sigma = {s:g}$" for s in config.sigmas)])
+        ax.set(yscale="log", title=TITLES[name], ylabel="relative error")
+        ax.set_ylim(bottom=min(ax.get_ylim()[0], 1e-2))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=5)
+    fig.suptitle("One level of noise after the other: each network against its own $p_\\sigma$")
+    return fig
+
+
+def draw(config: Config, arrays: Arrays) -> dict[str, Figure]:
+    """Maps of every target, error against density, noise levels, and their errors."""
+    first, *others = config.targets
+    return {
+        "": draw_maps(config, arrays, first),
+        **{f"maps_{name}": draw_maps(config, arrays, name) for name in others},
+        **{f"noise_{name}": draw_noise(config, arrays, name) for name in config.targets},
+        "density": draw_density(config, arrays),
+        "levels": draw_levels(config, arrays),
+    }
+
+
+STUDY = Study(
+    Config(),
+    QUICK,
+    compute,
+    table,
+    draw,
+    "How wrong is a learned score where there are no data, and how does noise mend it?",
+)
+
+if __name__ == "__main__":
+    raise SystemExit(run_file(__file__))
