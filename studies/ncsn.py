@@ -91,6 +91,7 @@ class Config:
     repeats, draws : true samples behind a floor, and draws of the note's loss.
     training_steps, batch, picked, width : of the networks; each step takes `batch` points, each
         with z and -z, and `picked` of the levels, one at random from each of that many groups.
+    ema : decay of their averaged weights.
     fewer : the other n of the table "steps".
     plane_steps, plane_particles, plane_training : steps at each level, points and training steps in
         two dimensions.
@@ -107,8 +108,9 @@ class Config:
     seeds: int = 3
     repeats: int = 8
     draws: int = 40
-    training_steps: int = 2000
-    batch: int = 256
+    training_steps: int = 4000
+    batch: int = 1024
+    ema: float = 0.998
     picked: int = 4
     width: int = 64
     fewer: tuple[int, ...] = (5, 10, 20, 40, 80)
@@ -132,13 +134,15 @@ class Config:
             raise ArgumentError("last, first", rule, (self.last, self.first))
         if self.levels % self.picked:
             raise ArgumentError("picked", f"divide levels = {self.levels}", self.picked)
+        if not 0 <= self.ema < 1:
+            raise ArgumentError("ema", "lie in [0, 1)", self.ema)
         if not 0 < self.step < 2:
             raise ArgumentError("step", "lie in (0, 2), where a step is stable", self.step)
 
 
 QUICK = Config(
     epochs=50, levels=12, steps=20, particles=300, seeds=2, repeats=2, draws=4,
-    training_steps=40, batch=64, width=32, fewer=(5,), plane_steps=15, plane_particles=400,
+    training_steps=40, batch=64, ema=0.9, width=32, fewer=(5,), plane_steps=15, plane_particles=400,
     plane_training=40, frames=4,
 )  # fmt: skip
 
@@ -350,7 +354,7 @@ def trained(
         batch=config.batch,
         rate=5e-3,
         final_rate=1e-5,
-        ema=0.99,
+        ema=config.ema,
         progress=lambda steps: run.progress(steps, f"training, seed {seed}"),
     )
     assert history.ema is not None
