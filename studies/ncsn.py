@@ -821,6 +821,9 @@ def draw_weights(config: Config, arrays: Arrays) -> Figure:
     axes[0, 1].axvline(float(rows["W1 floor"].mean()), color="black", linewidth=1.2)
     axes[0, 0].set(xlabel="weight of the left mode", yticks=at, yticklabels=names)
     axes[0, 1].set(xlabel="Wasserstein-1", yticks=at, yticklabels=[], xscale="log")
+    marks = [0.02, 0.05, 0.1, 0.2, 0.5]
+    axes[0, 1].set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axes[0, 1].set_xticks([], minor=True)
     for ax in axes[0]:
         ax.set_ylim(at[-1] - 0.6, 0.5)
         ax.axhline(place["slow", "no fault"] + 0.85, color="0.6", linewidth=0.8)

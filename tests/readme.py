@@ -174,8 +174,8 @@ def score_matching_2d() -> str:
 def ncsn() -> str:
     """The left weight with the note's faults and without."""
 
-    def left(pace: str, setting: str, score: str) -> str:
-        found = row("ncsn", pace=pace, setting=setting, score=score)
+    def left(pace: str, faults: str, score: str) -> str:
+        found = row("ncsn", pace=pace, faults=faults, score=score)
         return f"{shown(found['left weight'], 3)} ± {shown(found['error'], 1)}"
 
     return (
@@ -195,8 +195,8 @@ def low_density() -> str:
     return (
         "Of a pair of Gaussians the implicit objective learns the score to"
         f" {error('implicit', 'high density')} where the data are and to"
-        f" {error('implicit', 'low density')} where they are not; under noise of σ = 6 the latter is"
-        f" {error('denoising, sigma = 6', 'low density')}."
+        f" {error('implicit', 'low density')} where they are not; under noise of σ = 6"
+        f" the latter is {error('denoising, sigma = 6', 'low density')}."
     )
 
 

@@ -12,7 +12,6 @@ ordinary one to a few units in the last place.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -391,25 +390,3 @@ print((status("VmHWM") - before - sum(a.nbytes for a in answers)) / 1e6)
 def test_memory_is_bounded(way, n):
     """Under 100 MB beyond inputs and outputs, at 1e7 points (plain: 2e6, for the time)."""
     assert float(python(MEMORY.format(way=way, n=n))) < 100
-
-
-@compiled
-def test_a_folder_that_cannot_be_written(tmp_path):
-    """The cache moves to the user's folder: the answer is the same."""
-    package = tmp_path / "diffscience"
-    package.mkdir()
-    for name in ("fused.py", "kernel.py", "jit.py", "errors.py"):
-        shutil.copy(PACKAGE / name, package / name)
-    (package / "__init__.py").touch()
-    (package / "__pycache__").touch()  # a file: no cache can be made here, whoever runs this
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    code = """
-import numpy as np
-from diffscience import fused
-one = np.eye(2)[None]
-print(fused.mixture(np.ones((1, 2)), [0.0], np.zeros((1, 2)), one, -one, np.zeros((1, 2)))[0])
-"""
-    homes = {"XDG_CACHE_HOME": str(cache), "HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
-    assert python(code, folder=tmp_path, **homes) == "[-1.]"
-    assert list(cache.rglob("*.nbc"))

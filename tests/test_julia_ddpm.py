@@ -274,7 +274,7 @@ def test_the_networks_lie_above_the_least_loss_and_bound() -> None:
     """Exact excesses of the first network by quadrature; its bound by 2000 points, seed 3."""
     found = replayed()
     config = dataclasses.replace(TINY, bound_points=2000)
-    rows = study.bounds("first", config, study.arrays_of(found, "first"), 3)
+    rows = study.bound_of("first", config, study.arrays_of(found, "first"), 3)
     entropy = gallery.julia_bimodal().entropy()
     (best_small, best_large), learned = rows["rows"][:2, 3], rows["rows"][2:]
     assert min(best_small, best_large) > entropy
