@@ -108,15 +108,15 @@ class Config:
     seeds: int = 3
     repeats: int = 8
     draws: int = 40
-    training_steps: int = 4000
-    batch: int = 1024
-    ema: float = 0.998
+    training_steps: int = 12000
+    batch: int = 256
+    ema: float = 0.999
     picked: int = 4
     width: int = 64
     fewer: tuple[int, ...] = (5, 10, 20, 40, 80)
     plane_steps: int = 100
     plane_particles: int = 4000
-    plane_training: int = 2000
+    plane_training: int = 4000
     frames: int = 41
     seed: int = 30
 
