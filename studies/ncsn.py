@@ -883,7 +883,7 @@ def draw_replay(config: Config, arrays: Arrays) -> Figure:
                label="exact density")  # fmt: skip
     share = np.mean(arrays["note_samples"] < 0)
     right.set(xlabel="x", ylabel="samples in a bin", xlim=(-6, 9))
-    right.set_title(f"256 samples after {len(loss)} epochs, {share:.3f} left of 0")
+    right.set_title(f"256 samples, {share:.3f} left of 0")
     right.legend(loc="upper left")
     fig.suptitle("The note replayed from its random stream")
     return fig
