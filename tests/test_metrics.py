@@ -641,12 +641,12 @@ def test_false_alarm_rate_over_2000_null_runs(name: str) -> None:
     band = LIMIT * math.sqrt(2000 * 0.1 * 0.9)
     rng = np.random.default_rng(61)
     alarms = {1.0: 0, 1.4: 0}
-    for width in alarms:
-        for seed in range(2000):
+    for width, runs in ((1.0, 2000), (1.4, 500)):
+        for seed in range(runs):
             x = width * rng.standard_normal((40, law.dim))
             alarms[width] += tests[name](x, seed).p_value <= 0.1
     assert abs(alarms[1.0] - 200) < band
-    assert abs(alarms[1.4] - 200) > band
+    assert abs(alarms[1.4] - 50) > band / 2  # a quarter of the runs, half of the deviation
 
 
 def test_ks_is_scipys() -> None:
