@@ -23,11 +23,13 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from . import files, provenance, store
 from .errors import ArgumentError
@@ -319,13 +321,48 @@ def _collect(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return found
 
 
+class _UntilInterrupted:
+    """A cache that takes nothing more once Ctrl-C was pressed.
+
+    A training that Ctrl-C ends returns what it has reached, and a study may well go on with that;
+    here the run ends before a cell made of it is kept.
+    """
+
+    def __init__(self, cache: store.Cache) -> None:
+        self.key, self.read, self._write = cache.key, cache.read, cache.write
+        self.pressed = False
+
+    def write(self, key: str, arrays: Any, about: Mapping[str, Any]) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self._write(key, arrays, about)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Remember Ctrl-C, and let it do what it always does."""
+        former = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(former):
+            yield
+            return
+
+        def press(number: int, frame: Any) -> None:
+            self.pressed = True
+            former(number, frame)
+
+        signal.signal(signal.SIGINT, press)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+
 def execute(plan: Plan, *, cache: store.Cache | None = None, quiet: bool = False) -> Result:
     """Compute (or read the cache), draw, and put all files in place together.
 
     Raises ArgumentError where a file cannot be written or an output is of the wrong kind, and
     whatever the study itself raises; the result that stood there before is then intact.
     """
-    cache = store.Cache() if cache is None else cache
+    kept = _UntilInterrupted(store.Cache() if cache is None else cache)
     config = files.canonical(plan.config)
     parts = {
         "study": plan.name,
@@ -336,9 +373,9 @@ def execute(plan: Plan, *, cache: store.Cache | None = None, quiet: bool = False
         "versions": provenance.packages(provenance.COMPUTING),
     }
     code = provenance.code_version(plan.source)
-    run = Run(plan.seed, plan.device, cache, parts, quiet)
+    run = Run(plan.seed, plan.device, cast(store.Cache, kept), parts, quiet)
     compute: Callable[[], Mapping[str, Any]] = lambda: plan.study.compute(plan.config, run)  # noqa: E731
-    with _one_thread():
+    with _one_thread(), kept.watching():
         arrays, seconds, cached = run.kept("", compute)
         record: dict[str, Any] = {
             "name": plan.name,

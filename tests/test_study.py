@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -629,3 +630,45 @@ def test_the_toy_runs_without_a_runner() -> None:
     spec.loader.exec_module(toy)
     arrays = toy.STUDY.compute(toy.STUDY.quick, Run(toy.STUDY.seed))
     assert arrays["x"].shape == (2, 50)
+
+
+SWALLOWS = """
+import dataclasses, signal
+import numpy as np, pandas as pd
+from diffscience import plots
+from diffscience.study import Study
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    press: bool = True
+
+def training():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        pass  # as a training does, which returns what it has reached
+    return {"x": np.ones(1)}
+
+def compute(config, run):
+    return run.cell("training", training)
+
+STUDY = Study(Config(), Config(), compute, lambda c, a: pd.DataFrame(a),
+              lambda c, a: plots.figure()[0], "Is half a training kept?")
+"""
+
+
+def test_what_an_interrupted_training_returns_is_not_kept(tmp_path: Path) -> None:
+    studies, cache = tmp_path / "studies", store.Cache(tmp_path / "cache")
+    studies.mkdir()
+    (studies / "swallows.py").write_text(SWALLOWS)
+    plan = runner.prepare("swallows", studies=studies, out=tmp_path / "out", device="cpu")
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(plan, cache=cache, quiet=True)
+    assert not list((tmp_path / "cache").glob("*.npz"))
+    assert not list((tmp_path / "out").glob("swallows*"))
+    assert signal.getsignal(signal.SIGINT) is before
+    # Wrong twin: the cache itself keeps the half of it.
+    found = Run(0, "cpu", cache, {}).cell("training", plan.study.compute, None, Run(0))
+    assert found["x"] == 1
+    assert list((tmp_path / "cache").glob("*.npz"))
