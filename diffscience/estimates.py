@@ -85,6 +85,19 @@ def _plus_minus(value: float, error: float) -> str:
     return f"{round(value, digits):.{max(digits, 0)}f} ± {round(error, digits):.{max(digits, 0)}f}"
 
 
+def mean_and_error(values: Any, axis: int = 0) -> tuple[Any, Any]:
+    """The mean of independent values along an axis, and its standard error.
+
+    >>> mean_and_error([1.0, 2.0, 3.0, 6.0])[0]
+    3.0
+    """
+    x = np.asarray(values, float)
+    if x.ndim == 0 or x.shape[axis] < 2:
+        raise ArgumentError("values", "be two or more along the axis", f"shape {x.shape}")
+    mean, error = x.mean(axis=axis), x.std(axis=axis, ddof=1) / math.sqrt(x.shape[axis])
+    return (mean, error) if mean.ndim else (float(mean), float(error))
+
+
 def random_numbers(generator: Any) -> np.random.Generator:
     """The NumPy generator for a generator or a seed; anything else raises ArgumentError."""
     random = Draws(generator).generator

@@ -28,14 +28,14 @@ from typing import Any
 
 import numpy as np
 
+from . import states
 from .arrays import Array, Draws, is_traced, like, namespace, numpy, wide
 from .errors import ArgumentError, function, number, whole
 from .losses import decreasing
 from .models import Model
-from .samplers import _asked, _kept, _noise, _start
+from .states import States
 
 Score = Callable[[Array], Array]
-States = Iterator[tuple[float, Array]]
 
 _FAR = 1e8  # a chain that is this many times further out than it started will not come back
 
@@ -49,11 +49,11 @@ def ascent(score: Score | Model, x: Array, steps: int, *, step: float, t: Any = 
     >>> x.round(3).tolist()
     [[-3.0], [3.0]]
     """
-    s, h, x = _score(score, t), _length("step", step), _start("x", x)
+    s, h, x = _score(score, t), _length("step", step), states.start("x", x)
     far = _far(x)
     for k in range(_count("steps", steps) + 1):
         if k:
-            x = _kept(wide(x) + h * wide(_at(s, x)), x)
+            x = states.kept(wide(x) + h * wide(_at(s, x)), x)
             _stays(x, far, "step", h, f"step {k}")
         yield k * h, x
 
@@ -79,7 +79,7 @@ def langevin(
     (5.0, True)
     """
     s, h, draws = _score(score, t), _one_of(step, epsilon), Draws(generator)
-    x = _start("x", x)
+    x = states.start("x", x)
     name, given = ("step", step) if epsilon is None else ("epsilon", epsilon)
     far = _far(x)
     for k in range(_count("steps", steps) + 1):
@@ -113,11 +113,13 @@ def mala(
     h, draws, kept, asked = _length("step", step), Draws(generator), 0, 0
     function("log_prob", log_prob)
     function("score", score)
-    x = _start("x", x)
+    x = states.start("x", x)
     xp, log_p, s = namespace(x), _density(log_prob, x), _at(score, x)
     for k in range(_count("steps", steps) + 1):
         if k:
-            y = _kept(wide(x) + h * wide(s) + math.sqrt(2 * h) * wide(_noise(draws, x)), x)
+            y = states.kept(
+                wide(x) + h * wide(s) + math.sqrt(2 * h) * wide(states.noise(draws, x)), x
+            )
             here = xp.all(xp.isfinite(y), axis=-1)  # nothing is asked of a point at infinity
             y = xp.where(here[:, None], y, x)
             log_q, s_y = _density(log_prob, y), _at(score, y)
@@ -163,7 +165,7 @@ def annealed(
     """
     names, alphas, sigmas, ask = _levels(score, levels)
     steps = _counts(counts, len(names))
-    draws, e, x = Draws(generator), _length("epsilon", epsilon), _start("x", x)
+    draws, e, x = Draws(generator), _length("epsilon", epsilon), states.start("x", x)
     far = _far(x)
     yield names[0], x
     for level, alpha, sigma, n in zip(names, alphas, sigmas, steps):
@@ -172,7 +174,7 @@ def annealed(
             x = _moved(s, x, h, draws)
             _stays(x, far, "epsilon", e, f"step {k + 1} at level {level:g}")
         if denoise and level == names[-1]:
-            x = _kept((wide(x) + sigma * sigma * wide(_at(s, x))) / alpha, x)
+            x = states.kept((wide(x) + sigma * sigma * wide(_at(s, x))) / alpha, x)
         yield level, x
 
 
@@ -214,7 +216,7 @@ def _counts(counts: int | Sequence[int], levels: int) -> list[int]:
 
 def _at(score: Score, x: Array) -> Array:
     """The score at x, of the shape of x; without a graph of derivatives unless x has one."""
-    s = _asked(lambda x, _: score(x), x, 0.0)
+    s = states.asked(lambda x, _: score(x), x, 0.0)
     shape = tuple(getattr(s, "shape", ()))
     if shape != tuple(x.shape):
         raise ArgumentError("score", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
@@ -223,7 +225,7 @@ def _at(score: Score, x: Array) -> Array:
 
 def _density(log_prob: Callable[[Array], Array], x: Array) -> Array:
     """log p at x (n, D), (n,): a column would pair every point with every other."""
-    log_p = _asked(lambda x, _: log_prob(x), x, 0.0)
+    log_p = states.asked(lambda x, _: log_prob(x), x, 0.0)
     shape = tuple(getattr(log_p, "shape", ()))
     if shape != tuple(x.shape[:1]):
         raise ArgumentError("log_prob", f"answer with shape ({x.shape[0]},)", f"shape {shape}")
@@ -231,7 +233,9 @@ def _density(log_prob: Callable[[Array], Array], x: Array) -> Array:
 
 
 def _moved(s: Score, x: Array, h: float, draws: Draws) -> Array:
-    return _kept(wide(x) + h * wide(_at(s, x)) + math.sqrt(2 * h) * wide(_noise(draws, x)), x)
+    return states.kept(
+        wide(x) + h * wide(_at(s, x)) + math.sqrt(2 * h) * wide(states.noise(draws, x)), x
+    )
 
 
 def _log_q(y: Array, x: Array, s: Array, h: float) -> Array:

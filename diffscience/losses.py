@@ -134,7 +134,7 @@ def parzen(psi: Psi, x: Array, points: Array, bandwidth: float) -> Array:
     from .gallery import empirical
 
     number("bandwidth", bandwidth, 0, ends="()")
-    law = empirical(points).diffuse(Transition(1.0, bandwidth**2))
+    law = empirical(points).blurred(bandwidth)
     return explicit(psi, x, law.score(x))
 
 

@@ -110,6 +110,15 @@ def figure(
     return drawn, drawn.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
 
 
+def legend_below(fig: Figure, *axes: Axes, columns: int = 4) -> None:
+    """One legend below all panels, with every name of the given axes once."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    fig.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)
+
+
 # ------------------------------------------------------------------ bytes
 
 

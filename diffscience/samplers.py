@@ -19,20 +19,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Draws, finite, is_torch, is_traced, like, namespace, numpy, wide
+from . import states
+from .arrays import Array, Draws, wide
 from .chain import Chain
 from .errors import ArgumentError, instance, number, whole
 from .models import Model
 from .process import Process
-from .transition import floating
-
-States = Iterator[tuple[float, Array]]
-Times = Sequence[float] | np.ndarray
+from .states import States, Times
 
 
 def strided(chain: Chain, steps: int) -> np.ndarray:
@@ -59,12 +56,12 @@ def prior(process: Process, n: int, dim: int, generator: Any) -> Array:
 def forward(process: Process, x0: Array, times: Times, generator: Any) -> States:
     """The noising path itself: x at increasing times from 0, each step through `between`."""
     instance("process", process, Process)
-    grid = _grid(process, times, decreasing=False)
-    x0, draws = _start("x0", x0), Draws(generator)
-    x = process.at(grid[0]).apply(x0, _noise(draws, x0)) if grid[0] > 0 else x0
+    grid = states.grid(process, times, decreasing=False)
+    x0, draws = states.start("x0", x0), Draws(generator)
+    x = process.at(grid[0]).apply(x0, states.noise(draws, x0)) if grid[0] > 0 else x0
     yield grid[0], x
     for s, t in zip(grid[:-1], grid[1:]):
-        x = process.between(s, t).apply(x, _noise(draws, x))
+        x = process.between(s, t).apply(x, states.noise(draws, x))
         yield t, x
 
 
@@ -96,15 +93,17 @@ def ancestral(
     instance("model", model, Model)
     number("mix", mix, 0, 1)
     process, draws = model.process, Draws(generator)
-    grid, x = _grid(process, times), _start("x", x, clip)
+    grid, x = states.grid(process, times), states.start("x", x, clip)
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = _guess(model, x, t, clip)
+        x0 = states.guess(model, x, t, clip)
         mean = step.scale * var_s / var_t * wide(x) + process.alpha(s) * step.var / var_t * wide(x0)
         small = step.var * var_s / var_t
         var = step.var**mix * small ** (1 - mix) if small > 0 else 0.0
-        x = _kept(mean + math.sqrt(var) * wide(_noise(draws, x)) if var > 0 else mean, x)
+        x = states.kept(
+            mean + math.sqrt(var) * wide(states.noise(draws, x)) if var > 0 else mean, x
+        )
         yield s, x
 
 
@@ -129,17 +128,17 @@ def ddim(
     if eta > 0 and generator is None:
         raise ArgumentError("generator", "be given where eta > 0", generator)
     process, draws = model.process, Draws(0 if generator is None else generator)
-    grid, x = _grid(process, times), _start("x", x, clip)
+    grid, x = states.grid(process, times), states.start("x", x, clip)
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = _guess(model, x, t, clip)
+        x0 = states.guess(model, x, t, clip)
         eps = (wide(x) - process.alpha(t) * wide(x0)) / math.sqrt(var_t)
         small = step.var * var_s / var_t
         # var(s) - w^2 with no difference: var(s) - btilde = (a var(s))^2/var(t).
         w2, rest = eta * eta * small, (1 - eta * eta) * small + (step.scale * var_s) ** 2 / var_t
         mean = process.alpha(s) * wide(x0) + math.sqrt(rest) * eps
-        x = _kept(mean + math.sqrt(w2) * wide(_noise(draws, x)) if w2 > 0 else mean, x)
+        x = states.kept(mean + math.sqrt(w2) * wide(states.noise(draws, x)) if w2 > 0 else mean, x)
         yield s, x
 
 
@@ -149,61 +148,3 @@ def last(states: States) -> Array:
     if not kept:
         raise ArgumentError("states", "hold at least one state", "none")
     return kept[0][1]
-
-
-def _grid(process: Process, times: Times, decreasing: bool = True) -> list[float]:
-    """The times, checked: at least two, monotone, inside the process."""
-    grid = numpy(finite("times", times, (None,)))
-    way = "decreasing" if decreasing else "increasing"
-    steps = np.diff(grid) * (-1 if decreasing else 1)
-    if len(grid) < 2 or np.any(steps <= 0):
-        raise ArgumentError("times", f"be two or more {way} numbers", grid)
-    process._times("times", grid)
-    return [float(t) for t in grid]
-
-
-def _start(argument: str, x: Array, clip: float | None = None) -> Array:
-    """The points of the start as given, floating and finite; and a look at the bound on x0."""
-    x = floating(argument, x)
-    finite(argument, x)
-    if clip is not None:
-        number("clip", clip, 0, ends="()")
-    return x
-
-
-def _noise(draws: Draws, x: Array) -> Array:
-    """Normal numbers shaped like x, in its library."""
-    noise = draws.normal(*x.shape)
-    if is_torch(noise) and not is_torch(x):
-        raise ArgumentError("generator", "be a NumPy generator for NumPy points", draws.generator)
-    return like(noise, x)
-
-
-def _guess(model: Model, x: Array, t: float, clip: float | None) -> Array:
-    """The model's x0 within the bound: of the shape of x and finite, so that no NaN is sampled."""
-    x0 = _asked(model.x0, x, t)
-    if getattr(x0, "shape", None) != x.shape:
-        shape = tuple(getattr(x0, "shape", ()))
-        raise ArgumentError("model", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
-    if clip is not None:
-        x0 = namespace(x0).clip(x0, -clip, clip)
-    if not is_traced(x0) and not bool(namespace(x0).all(namespace(x0).isfinite(x0))):
-        rows = int((~np.isfinite(numpy(x0)).all(axis=-1)).sum())
-        raise ArgumentError(
-            "model", f"answer with a finite x0 at t = {t:g}", f"{rows} rows with NaN or infinity"
-        )
-    return x0
-
-
-def _asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array:
-    """The model's answer; without a graph of derivatives unless x itself carries one."""
-    if not is_torch(x) or x.requires_grad:
-        return answer(x, t)
-    import torch
-
-    with torch.no_grad():
-        return answer(x, t)
-
-
-def _kept(value: Array, x: Array) -> Array:
-    return namespace(x).astype(value, x.dtype, copy=False)

@@ -173,6 +173,10 @@ class Run:
         text = json.dumps([self.seed, *key])
         return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
+    def seed_for(self, *key: str | int | float) -> int:
+        """A whole number below 2^63 for this seed and key, for what takes a seed."""
+        return self._stream(key) % 2**63
+
     def generator(self, *key: str | int | float) -> np.random.Generator:
         """A fresh NumPy generator (PCG64 through SeedSequence) for this seed and key."""
         import numpy as np
@@ -189,7 +193,7 @@ class Run:
         import torch
 
         generator = torch.Generator(device=self.device if device is None else device)
-        return generator.manual_seed(self._stream(key) % 2**63)
+        return generator.manual_seed(self.seed_for(*key))
 
     def cell(self, name: str, function: Callable[..., Mapping[str, Any]], *args: Any) -> Arrays:
         """function(*args) as NumPy arrays, from the cache if it was done before.

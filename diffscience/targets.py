@@ -41,7 +41,7 @@ from .arrays import (
     softmax,
     wide,
 )
-from .errors import ArgumentError, instance
+from .errors import ArgumentError, instance, number
 from .quadrature import expectation
 from .transition import Transition
 
@@ -118,6 +118,11 @@ class Target:
         moved = copy.copy(self)
         moved.noise = self.noise.then(transition)
         return moved
+
+    def blurred(self, sigma: float) -> Any:
+        """p * N(0, sigma^2 I), the law of X + sigma Z: `diffuse` with scale 1; sigma >= 0."""
+        number("sigma", sigma, 0)
+        return self.diffuse(Transition(1.0, float(sigma) ** 2))
 
     def log_prob(self, x: Array) -> Array:
         """Natural log-density, (*b, D) -> (*b).

@@ -219,6 +219,20 @@ def fit(
     return history
 
 
+def averaged(net: torch.nn.Module, history: History) -> torch.nn.Module:
+    """The net itself, now with the averaged weights of its training.
+
+    Raises KeyboardInterrupt where Ctrl-C had ended the training: half of one is no result.
+    """
+    instance("history", history, History)
+    if history.interrupted:
+        raise KeyboardInterrupt
+    if history.ema is None:
+        raise ArgumentError("history", "hold averaged weights; train with ema", history.ema)
+    net.load_state_dict(history.ema)
+    return net
+
+
 def with_state(network: Network, state: State) -> Network:
     """A copy of a network with other weights, such as a snapshot or the average."""
     instance("network", network, Network)

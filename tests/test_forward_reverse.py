@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffscience import GaussianMixture, Oracle, gallery, runner, samplers
+from diffscience import GaussianMixture, Oracle, gallery, runner, states
 from diffscience.errors import ArgumentError
 from diffscience.study import Run
 from diffscience.targets import Target
@@ -208,8 +208,8 @@ def test_the_exact_score_comes_back_and_a_wrong_one_does_not(direction: str) -> 
 
 def test_noise_of_the_wrong_size_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wrong twin of the sampler: sigma^2 = 2 btilde."""
-    true_noise = samplers._noise
-    monkeypatch.setattr(samplers, "_noise", lambda *a: math.sqrt(2) * true_noise(*a))
+    true_noise = states.noise
+    monkeypatch.setattr(states, "noise", lambda *a: math.sqrt(2) * true_noise(*a))
     assert verdict(back(Oracle, "ancestral")) > LIMIT
 
 
@@ -217,10 +217,10 @@ def test_the_forward_path_has_the_exact_laws() -> None:
     """Seed 5: every time of a forward path meets its law, and not the law of another time."""
     kept = np.array([0.0, 60.0, 120.0, 200.0])
     generator = np.random.default_rng(5)
-    states = study.travel(Oracle(LAW, CHAIN), "forward", POINTS, kept, generator)["states"]
-    for k, x in zip(kept.tolist(), states, strict=True):
+    path = study.travel(Oracle(LAW, CHAIN), "forward", POINTS, kept, generator)["states"]
+    for k, x in zip(kept.tolist(), path, strict=True):
         assert verdict(x, k) < LIMIT
-    assert verdict(states[2], 60.0) > LIMIT
+    assert verdict(path[2], 60.0) > LIMIT
 
 
 # ------------------------------------------------------------------ bad input

@@ -35,7 +35,8 @@ HEAVY = (
 
 ORDER = """
 errors arrays transition process chain jit kernel fused quadrature targets mixture boxes rings
-curves gallery models network nets losses bounds fits train samplers langevin fokker_planck
+curves gallery models network nets losses bounds fits train states samplers langevin
+fokker_planck
 estimates distances divergences metrics plots files provenance options store study runner xoshiro
 julia regression notes scorenotes testing doctor
 __main__

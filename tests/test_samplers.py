@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import diffscience as ds
-from diffscience import gallery, samplers
+from diffscience import gallery, states
 from diffscience.errors import ArgumentError
 from diffscience.models import Oracle
 from diffscience.samplers import ancestral, ddim, forward, last, prior, strided
@@ -335,12 +335,12 @@ def test_the_exact_model_reaches_the_truth_and_a_wrong_one_does_not(run: Any) ->
 
 def test_noise_of_the_wrong_size_does_not_reach_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     """sigma = beta for sqrt(beta), and sigma^2 = 2 beta."""
-    x, grid, true_noise = prior(LONG, 5000, 1, 16), strided(LONG, 200), samplers._noise
+    x, grid, true_noise = prior(LONG, 5000, 1, 16), strided(LONG, 200), states.noise
     roots = iter(np.sqrt(LONG.betas[:0:-1]))
-    monkeypatch.setattr(samplers, "_noise", lambda *a: next(roots) * true_noise(*a))
+    monkeypatch.setattr(states, "noise", lambda *a: next(roots) * true_noise(*a))
     assert ks(last(ancestral(Oracle(BIMODAL, LONG), x, grid, 17, mix=1.0))) > 1
     assert next(roots, None) is None
-    monkeypatch.setattr(samplers, "_noise", lambda *a: math.sqrt(2) * true_noise(*a))
+    monkeypatch.setattr(states, "noise", lambda *a: math.sqrt(2) * true_noise(*a))
     assert ks(last(ancestral(Oracle(BIMODAL, LONG), x, grid, 17, mix=1.0))) > 1
 
 
@@ -429,9 +429,9 @@ def test_the_global_generators_are_left_alone() -> None:
     ],
 )  # fmt: skip
 def test_bad_times_are_refused(grid: Any) -> None:
-    for states in (ancestral(oracle(), start(3), grid, 0), ddim(oracle(), start(3), grid)):
+    for run in (ancestral(oracle(), start(3), grid, 0), ddim(oracle(), start(3), grid)):
         with pytest.raises(ArgumentError, match="times"):
-            next(states)
+            next(run)
 
 
 @pytest.mark.parametrize("grid", [[5.0, 0.0], [0.0], [0.0, 13.0], [0.0, 0.5], [1.0, 1.0]])

@@ -1,0 +1,83 @@
+"""States: what every sampler does at its door and at each step.
+
+    grid        the times, checked            start   the points that a run begins with, checked
+    asked       a model's answer at (x, t)    guess   its x0, bounded and finite
+    noise       normal numbers like x         kept    the new state in the dtype of the old one
+
+Conventions: a sampler yields (t, x) for each time of its grid. States keep the array library, the
+device and the dtype of the start; what is between two states is computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from .arrays import Array, Draws, finite, is_torch, is_traced, like, namespace, numpy
+from .errors import ArgumentError, number
+from .models import Model
+from .process import Process
+from .transition import floating
+
+States = Iterator[tuple[float, Array]]
+Times = Sequence[float] | np.ndarray
+
+
+def grid(process: Process, times: Times, decreasing: bool = True) -> list[float]:
+    """The times, checked: at least two, monotone, inside the process."""
+    checked = numpy(finite("times", times, (None,)))
+    way = "decreasing" if decreasing else "increasing"
+    steps = np.diff(checked) * (-1 if decreasing else 1)
+    if len(checked) < 2 or np.any(steps <= 0):
+        raise ArgumentError("times", f"be two or more {way} numbers", checked)
+    process._times("times", checked)
+    return [float(t) for t in checked]
+
+
+def start(argument: str, x: Array, clip: float | None = None) -> Array:
+    """The points of the start as given, floating and finite; and a look at the bound on x0."""
+    x = floating(argument, x)
+    finite(argument, x)
+    if clip is not None:
+        number("clip", clip, 0, ends="()")
+    return x
+
+
+def noise(draws: Draws, x: Array) -> Array:
+    """Normal numbers shaped like x, in its library."""
+    z = draws.normal(*x.shape)
+    if is_torch(z) and not is_torch(x):
+        raise ArgumentError("generator", "be a NumPy generator for NumPy points", draws.generator)
+    return like(z, x)
+
+
+def guess(model: Model, x: Array, t: float, clip: float | None) -> Array:
+    """The model's x0 within the bound: of the shape of x and finite, so that no NaN is sampled."""
+    x0 = asked(model.x0, x, t)
+    if getattr(x0, "shape", None) != x.shape:
+        shape = tuple(getattr(x0, "shape", ()))
+        raise ArgumentError("model", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
+    if clip is not None:
+        x0 = namespace(x0).clip(x0, -clip, clip)
+    if not is_traced(x0) and not bool(namespace(x0).all(namespace(x0).isfinite(x0))):
+        rows = int((~np.isfinite(numpy(x0)).all(axis=-1)).sum())
+        raise ArgumentError(
+            "model", f"answer with a finite x0 at t = {t:g}", f"{rows} rows with NaN or infinity"
+        )
+    return x0
+
+
+def asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array:
+    """The model's answer; without a graph of derivatives unless x itself carries one."""
+    if not is_torch(x) or x.requires_grad:
+        return answer(x, t)
+    import torch
+
+    with torch.no_grad():
+        return answer(x, t)
+
+
+def kept(value: Array, x: Array) -> Array:
+    """The value in the dtype of x."""
+    return namespace(x).astype(value, x.dtype, copy=False)
