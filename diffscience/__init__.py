@@ -34,6 +34,7 @@ _EXPORTS: dict[str, str] = {  # public name -> the module that defines it
     "Boxes": "boxes",
     "Rings": "rings",
     "Curve": "curves",
+    "Counted": "models",
     "Model": "models",
     "Oracle": "models",
     "Network": "network",
@@ -67,6 +68,7 @@ __all__ = [
     "Boxes",
     "Chain",
     "Cosine",
+    "Counted",
     "Curve",
     "GaussianMixture",
     "Model",
@@ -122,7 +124,7 @@ if TYPE_CHECKING:
     from .curves import Curve
     from .errors import ArgumentError
     from .mixture import GaussianMixture
-    from .models import Model, Oracle
+    from .models import Counted, Model, Oracle
     from .network import Network
     from .process import EDM, VE, VP, Cosine, Process, RectifiedFlow, SubVP, VEGeometric
     from .rings import Rings

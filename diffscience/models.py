@@ -12,11 +12,17 @@ Each is a linear function of x and any one of the others, but neither x0 nor the
 currency in float32 at both ends of time, so an `Oracle` computes each answer directly. Everything
 downstream takes a `Model` and cannot tell which kind it got.
 
+Run backwards in time, the process has the law of its forward path at every noise level eta >= 0:
+
+    dX = drift dt + eta g dW,   drift = velocity - eta^2 g^2/2 score
+    eta = 0 the probability flow, eta = 1 the time reversal of Anderson 1982     (Song et al. 2021)
+
 Conventions: x (*b, D); t a number or an array (*b) that pairs with the points row by row.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .arrays import Array, finite, like, namespace, points, wide
@@ -50,6 +56,64 @@ class Model:
     def velocity(self, x: Array, t: Array) -> Array:
         """The drift of the probability flow dx/dt, (*b, D)."""
         raise NotImplementedError
+
+    def drift(self, x: Array, t: Array, eta: float = 1.0) -> Array:
+        """velocity - eta^2 g^2/2 score, the drift of the reverse SDE of noise level eta, (*b, D).
+
+        Kinds that can do so answer with one evaluation.
+        """
+        velocity = self.velocity(x, t)
+        if eta == 0:
+            return velocity
+        half = 0.5 * eta * eta * _column(_exact(self.process.diffusion, t), velocity) ** 2
+        value = wide(velocity) - half * wide(self.score(x, t))
+        return namespace(velocity).astype(value, velocity.dtype, copy=False)
+
+
+class Counted(Model):
+    """A model that counts how often it was asked, and for how many points in all.
+
+    >>> import diffscience as ds
+    >>> model = Counted(Oracle(ds.gallery.julia_bimodal(), ds.VP()))
+    >>> _ = model.score([[0.0], [1.0]], 0.5), model.drift([[0.0]], 0.5)
+    >>> model.calls, model.points
+    (2, 3)
+    """
+
+    def __init__(self, model: Model) -> None:
+        instance("model", model, Model)
+        self.model, self.process = model, model.process
+        self.calls, self.points = 0, 0
+
+    def _ask(self, name: str, x: Array, *rest: Any) -> Array:
+        value = getattr(self.model, name)(x, *rest)
+        self.calls += 1
+        self.points += math.prod(value.shape[:-1])
+        return value
+
+    def x0(self, x: Array, t: Array) -> Array:
+        """The model's x0, counted."""
+        return self._ask("x0", x, t)
+
+    def score(self, x: Array, t: Array) -> Array:
+        """The model's score, counted."""
+        return self._ask("score", x, t)
+
+    def eps(self, x: Array, t: Array) -> Array:
+        """The model's eps, counted."""
+        return self._ask("eps", x, t)
+
+    def v(self, x: Array, t: Array) -> Array:
+        """The model's v, counted."""
+        return self._ask("v", x, t)
+
+    def velocity(self, x: Array, t: Array) -> Array:
+        """The model's velocity, counted."""
+        return self._ask("velocity", x, t)
+
+    def drift(self, x: Array, t: Array, eta: float = 1.0) -> Array:
+        """The model's drift, counted once."""
+        return self._ask("drift", x, t, eta)
 
 
 class Oracle(Model):
@@ -105,12 +169,33 @@ class Oracle(Model):
 
     def velocity(self, x: Array, t: Array) -> Array:
         """alpha' x0 - (sigma^2)'/2 score, (*b, D); needs no division and is accurate to t = 0."""
-        score, x0 = self.score(x, t), self.x0(x, t)
-        dalpha, dvar = (
-            _column(_exact(d, t), score) for d in (self.process.dalpha, self.process.dvar)
-        )
+        return self.drift(x, t, 0.0)
+
+    def drift(self, x: Array, t: Array, eta: float = 1.0) -> Array:
+        """alpha' x0 - ((sigma^2)' + eta^2 g^2)/2 score, (*b, D), with one evaluation at one t."""
+        process = self.process
+        x0, score = self._both(x, t)
+        dalpha, dvar = (_column(_exact(d, t), score) for d in (process.dalpha, process.dvar))
+        if eta:
+            dvar = dvar + eta * eta * _column(_exact(process.diffusion, t), score) ** 2
         value = dalpha * wide(x0) - 0.5 * dvar * wide(score)
         return namespace(score).astype(value, score.dtype, copy=False)
+
+    def _both(self, x: Array, t: Array) -> tuple[Array, Array]:
+        """(x0, score): at one time, the one that is well conditioned and the other from it.
+
+        x0 = (x + var score)/alpha where alpha^2 >= var, else score = (alpha x0 - x)/var.
+        """
+        step = self.process.at(t)
+        if step.shape:
+            return self.x0(x, t), self.score(x, t)
+        alpha, var = float(step.scale), float(step.var)
+        if alpha * alpha >= var:
+            score = self.score(x, t)
+            return (wide(like(x, score)) + var * wide(score)) / alpha, score
+        x0 = self.x0(x, t)
+        score = (alpha * wide(x0) - like(x, x0)) / var
+        return x0, namespace(x0).astype(score, x0.dtype, copy=False)
 
     def posterior(self, x: Array, t: Array) -> Target:
         """The law of X_0 given X_t = x, for one point x (D,) and a Gaussian mixture."""

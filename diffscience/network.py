@@ -67,6 +67,11 @@ class Coefficients:
         """(sigma^2)'(t)."""
         return self._column(self.process.dvar)
 
+    @property
+    def diffusion(self) -> Array:
+        """g(t)."""
+        return self._column(self.process.diffusion)
+
 
 @dataclass(frozen=True)
 class Parameterisation:
@@ -221,6 +226,18 @@ class Network(Model):
     def velocity(self, x: Array, t: Array) -> Array:
         """alpha' x0 + (sigma^2)'/(2 sigma) eps, (*b, D)."""
         return self._through("velocity", x, t)
+
+    def drift(self, x: Array, t: Array, eta: float = 1.0) -> Array:
+        """alpha' x0 + ((sigma^2)' + eta^2 g^2)/(2 sigma) eps, (*b, D), with one evaluation."""
+        if eta == 0:
+            return self.velocity(x, t)
+        own = PREDICTIONS[self.predicts]
+
+        def formula(y: Array, x: Array, c: Coefficients) -> Array:
+            growth = 0.5 * (c.dvar + eta * eta * c.diffusion**2) / c.sigma
+            return c.dalpha * own.x0(y, x, c) + growth * own.eps(y, x, c)
+
+        return self._answer(formula, x, t)
 
     def _through(self, name: str, x: Array, t: Array) -> Array:
         own, wanted = PREDICTIONS[self.predicts], PREDICTIONS[name]
