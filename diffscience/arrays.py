@@ -228,7 +228,7 @@ def finite(argument: str, value: Any, shape: tuple[int | None, ...] | None = Non
     return array
 
 
-def _all_finite(x: Array) -> bool:
+def all_finite(x: Array) -> bool:
     """Whether every number is finite; a tensor on the CPU is looked at through NumPy, for speed."""
     if is_torch(x) and x.device.type == "cpu":
         return bool(np.isfinite(x.detach().numpy()).all())
@@ -257,7 +257,7 @@ def points(x: Any, dim: int) -> Array:
         raise ArgumentError("x", "be a floating-point array", str(x.dtype))
     if x.ndim < 1 or x.shape[-1] != dim:
         raise ArgumentError("x", f"have shape (..., {dim})", f"shape {tuple(x.shape)}")
-    if not is_traced(x) and not _all_finite(x):
+    if not is_traced(x) and not all_finite(x):
         rows = ~np.isfinite(numpy(x)).all(axis=-1)
         raise ArgumentError("x", "be finite", f"{int(rows.sum())} rows with NaN or infinity")
     return x

@@ -172,30 +172,35 @@ class Oracle(Model):
         return self.drift(x, t, 0.0)
 
     def drift(self, x: Array, t: Array, eta: float = 1.0) -> Array:
-        """alpha' x0 - ((sigma^2)' + eta^2 g^2)/2 score, (*b, D), with one evaluation at one t."""
-        process = self.process
-        x0, score = self._both(x, t)
-        dalpha, dvar = (_column(_exact(d, t), score) for d in (process.dalpha, process.dvar))
-        if eta:
-            dvar = dvar + eta * eta * _column(_exact(process.diffusion, t), score) ** 2
-        value = dalpha * wide(x0) - 0.5 * dvar * wide(score)
-        return namespace(score).astype(value, score.dtype, copy=False)
+        """alpha' x0 - ((sigma^2)' + eta^2 g^2)/2 score, (*b, D), with one evaluation at one t.
 
-    def _both(self, x: Array, t: Array) -> tuple[Array, Array]:
-        """(x0, score): at one time, the one that is well conditioned and the other from it.
-
-        x0 = (x + var score)/alpha where alpha^2 >= var, else score = (alpha x0 - x)/var.
+        Of x0 and the score the well-conditioned one is asked for and the other follows from it:
+        x0 = (x + var score)/alpha where alpha^2 >= var, else score = (alpha x0 - x)/var. No digit
+        is then lost in the difference, in the dtype of x.
         """
-        step = self.process.at(t)
-        if step.shape:
-            return self.x0(x, t), self.score(x, t)
-        alpha, var = float(step.scale), float(step.var)
+        process, step = self.process, self.process.at(t)
+        if step.shape or not isinstance(step.scale, float) or not isinstance(step.var, float):
+            return self._drift_by_rows(x, t, eta)
+        alpha, var, slope = step.scale, step.var, float(process.dalpha(t))
+        growth = 0.5 * float(process.dvar(t))
+        if eta:
+            growth += 0.5 * (eta * float(process.diffusion(t))) ** 2
         if alpha * alpha >= var:
             score = self.score(x, t)
-            return (wide(like(x, score)) + var * wide(score)) / alpha, score
+            here = x if hasattr(x, "dtype") else like(x, score)
+            return slope / alpha * here + (slope * var / alpha - growth) * score
         x0 = self.x0(x, t)
-        score = (alpha * wide(x0) - like(x, x0)) / var
-        return x0, namespace(x0).astype(score, x0.dtype, copy=False)
+        here = x if hasattr(x, "dtype") else like(x, x0)
+        return growth / var * here + (slope - growth * alpha / var) * x0
+
+    def _drift_by_rows(self, x: Array, t: Array, eta: float) -> Array:
+        """The same with a time for each row."""
+        process, score, x0 = self.process, self.score(x, t), self.x0(x, t)
+        slope, growth = (_column(_exact(d, t), score) for d in (process.dalpha, process.dvar))
+        if eta:
+            growth = growth + eta * eta * _column(_exact(process.diffusion, t), score) ** 2
+        value = slope * wide(x0) - 0.5 * growth * wide(score)
+        return namespace(score).astype(value, score.dtype, copy=False)
 
     def posterior(self, x: Array, t: Array) -> Target:
         """The law of X_0 given X_t = x, for one point x (D,) and a Gaussian mixture."""

@@ -2,7 +2,8 @@
 
     grid        the times, checked            start   the points that a run begins with, checked
     asked       a model's answer at (x, t)    guess   its x0, bounded and finite
-    noise       normal numbers like x         kept    the new state in the dtype of the old one
+    draws       what the run draws from       noise   normal numbers like x
+    kept        the new state in the dtype of the old one
 
 Conventions: a sampler yields (t, x) for each time of its grid. States keep the array library, the
 device and the dtype of the start; what is between two states is computed in float64.
@@ -11,10 +12,11 @@ device and the dtype of the start; what is between two states is computed in flo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from .arrays import Array, Draws, finite, is_torch, is_traced, like, namespace, numpy
+from .arrays import Array, Draws, all_finite, finite, is_torch, is_traced, like, namespace, numpy
 from .errors import ArgumentError, number
 from .models import Model
 from .process import Process
@@ -44,7 +46,12 @@ def start(argument: str, x: Array, clip: float | None = None) -> Array:
     return x
 
 
-def noise(draws: Draws, x: Array) -> Array:
+def draws(generator: Any) -> Any:
+    """What a run draws from: a noise object (see `noise`) as it is, all else as `Draws`."""
+    return generator if hasattr(generator, "area") else Draws(generator)
+
+
+def noise(draws: Any, x: Array) -> Array:
     """Normal numbers shaped like x, in its library."""
     z = draws.normal(*x.shape)
     if is_torch(z) and not is_torch(x):
@@ -52,20 +59,24 @@ def noise(draws: Draws, x: Array) -> Array:
     return like(z, x)
 
 
-def guess(model: Model, x: Array, t: float, clip: float | None) -> Array:
+def guess(model: Model, x: Array, t: float, clip: float | None = None) -> Array:
     """The model's x0 within the bound: of the shape of x and finite, so that no NaN is sampled."""
     x0 = asked(model.x0, x, t)
-    if getattr(x0, "shape", None) != x.shape:
-        shape = tuple(getattr(x0, "shape", ()))
-        raise ArgumentError("model", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
-    if clip is not None:
+    if clip is not None and getattr(x0, "shape", None) == x.shape:
         x0 = namespace(x0).clip(x0, -clip, clip)
-    if not is_traced(x0) and not bool(namespace(x0).all(namespace(x0).isfinite(x0))):
-        rows = int((~np.isfinite(numpy(x0)).all(axis=-1)).sum())
-        raise ArgumentError(
-            "model", f"answer with a finite x0 at t = {t:g}", f"{rows} rows with NaN or infinity"
-        )
-    return x0
+    return checked(x0, x, t, "x0")
+
+
+def checked(value: Array, x: Array, t: float, what: str) -> Array:
+    """A model's answer, of the shape of x and finite; says at which t and for how many rows not."""
+    if getattr(value, "shape", None) != x.shape:
+        shape = tuple(getattr(value, "shape", ()))
+        raise ArgumentError("model", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
+    if not is_traced(value) and not all_finite(value):
+        rows = int((~np.isfinite(numpy(value)).all(axis=-1)).sum())
+        rule = f"answer with a finite {what} at t = {t:g}"
+        raise ArgumentError("model", rule, f"{rows} rows with NaN or infinity")
+    return value
 
 
 def asked(answer: Callable[[Array, float], Array], x: Array, t: float) -> Array:

@@ -164,6 +164,8 @@ class Target:
 
         def rows(x: Array, S: Array, V: Array) -> Array:
             mean = diffused._rows_mean(x, S, V)
+            if isinstance(v0, float) and v0 == 0 and isinstance(v, float) and v > 0:
+                return mean if s0 == 1 else s0 * mean  # no noise of its own: X = s0 Y
             return _ratio(v * s0 * mean + s * v0 * wide(x), V, wide(x) / _nonzero(s * s0))
 
         return diffused._over_rows(rows, x, (self.dim,))

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from diffscience import bounds, gallery, metrics, nets, notes, plots, samplers
+from diffscience import bounds, gallery, grids, metrics, nets, notes, plots, samplers
 from diffscience.chain import Chain
 from diffscience.errors import ArgumentError
 from diffscience.julia import Xoshiro, network
@@ -250,7 +250,7 @@ def refinement(K: int, config: Config, generator: np.random.Generator) -> Arrays
     chain = sane_chain(K)
     oracle = Oracle(gallery.julia_bimodal(), chain)
     start = samplers.prior(chain, config.samples, 1, generator)
-    x = samplers.last(samplers.ancestral(oracle, start, samplers.strided(chain, K), generator))
+    x = samplers.last(samplers.ancestral(oracle, start, grids.strided(chain, K), generator))
     return {"x": x[:, 0]}
 
 
@@ -274,7 +274,7 @@ def mended(data: str, config: Config, points: np.ndarray, seed: int, run: Run) -
     model = with_state(model, history.ema)
     generator = torch.Generator(run.device).manual_seed(seed + 1)
     start = samplers.prior(chain, config.mended_samples, 1, generator).to(torch.float32)
-    states = samplers.ancestral(model, start, samplers.strided(chain, chain.K), generator)
+    states = samplers.ancestral(model, start, grids.strided(chain, chain.K), generator)
     shown = np.linspace(-8, 8, 161)[:, None]
     ks = np.array([1, 4, chain.K // 4, chain.K // 2, chain.K])
     return {

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import diffscience as ds
-from diffscience import bounds, gallery, losses, metrics, nets, samplers, testing
+from diffscience import bounds, gallery, grids, losses, metrics, nets, samplers, testing
 from diffscience import train as training
 
 NAN, INF = math.nan, math.inf
@@ -366,11 +366,11 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "generator must be given",
     ),
     "strides of none": (
-        lambda: samplers.strided(CHAIN, 0),
+        lambda: grids.strided(CHAIN, 0),
         "steps must be a whole number from 1 to 10; got 0",
     ),
     "too many strides": (
-        lambda: samplers.strided(CHAIN, 11),
+        lambda: grids.strided(CHAIN, 11),
         "steps must be a whole number from 1 to 10; got 11",
     ),
     "torch noise for NumPy points": (
@@ -433,7 +433,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "prior of -1": (lambda: samplers.prior(CHAIN, -1, 1, 0), "n must be a whole number of at le"),
     "prior of no dimension": (lambda: samplers.prior(CHAIN, 1, 0, 0), "dim must be a whole"),
     "prior of no process": (lambda: ANY.samplers.prior(3, 1, 1, 0), "process must be a Process"),
-    "strides of no chain": (lambda: ANY.samplers.strided(ds.VP(), 3), "chain must be a Chain"),
+    "strides of no chain": (lambda: ANY.grids.strided(ds.VP(), 3), "chain must be a Chain"),
     "the last of nothing": (lambda: samplers.last(iter(())), "states must hold at least one"),
     # composition
     "then a number": (lambda: ANY.Transition().then(3), "later must be a Transition; got 3"),

@@ -35,10 +35,9 @@ HEAVY = (
 
 ORDER = """
 errors arrays transition process chain jit kernel fused quadrature targets mixture boxes rings
-curves gallery models network nets losses bounds fits train states samplers langevin
-fokker_planck
-estimates distances divergences metrics plots files provenance options store study runner xoshiro
-julia regression notes scorenotes testing doctor
+curves gallery models network nets losses bounds fits train states grids noise prior dpm samplers
+langevin fokker_planck solvers fused_steps estimates likelihood distances divergences metrics plots
+files provenance options store study runner xoshiro julia regression notes scorenotes testing doctor
 __main__
 """.split()
 """Each module may import from those before it, at its top level; nothing imports a study."""

@@ -19,8 +19,9 @@ import torch
 import diffscience as ds
 from diffscience import gallery, states
 from diffscience.errors import ArgumentError
+from diffscience.grids import strided
 from diffscience.models import Oracle
-from diffscience.samplers import ancestral, ddim, forward, last, prior, strided
+from diffscience.samplers import ancestral, ddim, forward, last, prior
 
 M, C = 0.8, 0.49  # mean and variance of the data
 LAW = ds.GaussianMixture([1.0], [[M]], [[[C]]])

@@ -1,0 +1,615 @@
+"""Solvers: SDEs through torchsde and ODEs through torchdiffeq; the one file that knows either.
+
+    forward    dX = f(t) X dt + g(t) dW                         the process itself, t increasing
+    reverse    dX = drift dt + eta g dW                         of a `Model`, t decreasing
+    ito        dX = b(X, t) dt + s(X, t) dW                     any, diagonal or additive noise
+    flow       dx/dt = velocity(x, t)                           of a `Model`, either direction
+    ode        dy/dt = b(y, t)                                  any
+
+SDEs are posed on an index clock: u = 0, 1, ..., n counts the steps of a time grid t_0 ... t_n,
+drift and noise are scaled by the length h of the step at hand,
+
+    dX = h b(X, t(u)) du + sqrt|h| s(X, t(u)) dw,    t(u) = t_k + (u - k) h_k  in step k
+
+so step counts are exact, any grid is a grid of steps, and time may run backwards. The noise is ours
+(`noise`): torchsde's own can hang on a remainder step of 1e-14 (T = 5, 19.99, 80, 0.998), changes
+its path with the batch and costs up to 28 times the loop. ODE times are float64 whatever the dtype
+of the states, and nothing is asked beyond the ends of a run, where a process may not exist.
+
+Conventions: states (n, D) keep the device and dtype of the start (NumPy in, NumPy out). Rows go
+through in chunks of whole noise blocks; no answer depends on the chunks, but for adaptive steps,
+which follow the worst of the rows that are solved together. A bar on stderr shows what takes long.
+Every solver returns a `Solution`, which counts the evaluations.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torchdiffeq
+import torchsde
+from tqdm import tqdm
+
+from . import prior, states
+from .arrays import Array, finite, is_torch, numpy
+from .errors import ArgumentError, function, instance, number, whole
+from .models import Model, Oracle
+from .noise import BLOCK, Bridge, Noise, Sequential, monotone
+from .process import Process
+
+Field = Callable[[torch.Tensor, float], torch.Tensor]
+
+SDE_METHODS = ("euler", "milstein", "srk")
+"""Of torchsde, for Ito equations; strong orders 1 (1/2 unless additive), 1 and 3/2."""
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun")
+FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
+"""Of torchdiffeq. Its Adams methods diverge or are wrong on uneven grids, fehlberg2 is inexact."""
+
+CHUNK = 32 * BLOCK  # rows that are solved together where nothing else is asked for
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where a run went.
+
+    times : (T,) float64, those that were kept. states : (T, n, D).
+    evaluations : of the drift for one row, the most of any chunk.
+    steps : those taken, the most of any chunk; adaptive SDE steps count with the rejected ones.
+    reached : the time that every row reached; the last of `times` unless the run was cut off.
+    """
+
+    times: np.ndarray
+    states: Any
+    evaluations: int
+    steps: int
+    reached: float
+
+    @property
+    def last(self) -> Any:
+        """The states at the last time, (n, D)."""
+        return self.states[-1]
+
+
+# ---------------------------------------------------------------- SDEs
+
+
+def forward(
+    process: Process,
+    x0: Array,
+    times: Sequence[float] | np.ndarray,
+    noise: Noise | int,
+    *,
+    method: str = "euler",
+    tolerance: float | None = None,
+    keep: Sequence[int] | None = None,
+    chunk: int | None = None,
+) -> Solution:
+    """Paths of the process itself from points at times[0], for increasing times; see `ito`.
+
+    >>> import diffscience as ds
+    >>> law, process = ds.gallery.julia_bimodal(), ds.VP()
+    >>> run = forward(process, law.sample(500, 0), np.linspace(0, 1, 51), 1)
+    >>> run.states.shape, run.evaluations
+    ((2, 500, 1), 50)
+    """
+    instance("process", process, Process)
+    grid = _inside(process, times, increasing=True)
+
+    def drift(x: torch.Tensor, t: float) -> torch.Tensor:
+        return process.drift(t) * x
+
+    return _sde(drift, process.diffusion, x0, grid, noise, method, tolerance, keep, chunk)
+
+
+def reverse(
+    model: Model,
+    x: Array,
+    times: Sequence[float] | np.ndarray,
+    noise: Noise | int,
+    *,
+    eta: float = 1.0,
+    method: str = "euler",
+    tolerance: float | None = None,
+    keep: Sequence[int] | None = None,
+    chunk: int | None = None,
+    engine: str = "torchsde",
+) -> Solution:
+    """The reverse SDE of noise level eta from points at times[0], for decreasing times.
+
+    Parameters
+    ----------
+    model : exact or learned. eta : 0 is the probability flow, 1 Anderson's reversal; any >= 0.
+    engine : "torchsde", or "fused" for a compiled loop over all steps that takes the same steps
+        with the same noise (see `fused_steps`): Euler on an `Oracle` of a Gaussian mixture in one
+        or two dimensions, on the CPU.
+    others : see `ito`.
+
+    Warns with a `PriorWarning` where an `Oracle` says that the start is not of its law at times[0].
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> start = oracle.at(1.0).sample(500, 0)
+    >>> reverse(oracle, start, np.linspace(1, 0, 101), 1).last.shape
+    (500, 1)
+    """
+    instance("model", model, Model)
+    number("eta", eta, 0)
+    process, grid = model.process, _inside(model.process, times, increasing=False)
+    if engine not in ("torchsde", "fused"):
+        raise ArgumentError("engine", "be torchsde or fused", engine)
+    if eta > 0 and process.alpha(grid[0]) == 0:
+        raise ArgumentError("times", "start before alpha is 0, where g is infinite", grid[0])
+    if isinstance(model, Oracle):
+        prior.compare(model, x, float(grid[0]))
+    if engine == "fused":
+        from .fused_steps import euler_maruyama
+
+        return euler_maruyama(model, x, grid, noise, eta, method, tolerance, keep)
+
+    def drift(x: torch.Tensor, t: float) -> torch.Tensor:
+        return states.asked(lambda x, t: model.drift(x, t, eta), x, t)
+
+    def size(t: float) -> float:
+        return eta * process.diffusion(t) if eta else 0.0
+
+    return _sde(drift, size, x, grid, noise, method, tolerance, keep, chunk)
+
+
+def ito(
+    drift: Field,
+    diffusion: Callable[..., Any],
+    x: Array,
+    times: Sequence[float] | np.ndarray,
+    noise: Noise | int,
+    *,
+    diagonal: bool = False,
+    method: str = "euler",
+    tolerance: float | None = None,
+    keep: Sequence[int] | None = None,
+    chunk: int | None = None,
+) -> Solution:
+    """dX = b(X, t) dt + s dW in Ito's sense, for increasing or decreasing times.
+
+    Parameters
+    ----------
+    drift : (x (n, D), t) -> (n, D).
+    diffusion : t -> a number (additive noise); with `diagonal` (x, t) -> (n, D).
+    times : monotone; each interval is one step, or one adaptive run where `tolerance` is given.
+    noise : a `noise.Sequential` or `noise.Stored`, or a seed for the former.
+    method : one of `SDE_METHODS`; "srk" asks the noise for the areas of its steps too, and the
+        drift 3 times a step (10 where the noise is diagonal).
+    tolerance : of adaptive steps, relative and absolute; the noise is then given by its seed.
+    keep : places in `times` whose states are kept; the first and last where left out.
+    chunk : rows solved together, a multiple of `noise.BLOCK`.
+
+    Raises ArgumentError for unknown methods, times that are not monotone, a drift that is not
+    finite (at which t, for how many rows) and adaptive steps that become too short.
+    """
+    function("drift", drift)
+    function("diffusion", diffusion)
+    grid = monotone("times", times)
+    return _sde(drift, diffusion, x, grid, noise, method, tolerance, keep, chunk, diagonal)
+
+
+def _sde(
+    drift: Field,
+    diffusion: Callable[..., Any],
+    x: Array,
+    grid: np.ndarray,
+    noise: Noise | int,
+    method: str,
+    tolerance: float | None,
+    keep: Sequence[int] | None,
+    chunk: int | None,
+    diagonal: bool = False,
+) -> Solution:
+    if method not in SDE_METHODS:
+        raise ArgumentError("method", f"be one of {', '.join(SDE_METHODS)}", method)
+    y, back = _tensor(x)
+    places = kept_places(keep, len(grid))
+    size = CHUNK if chunk is None else chunk
+    whole("chunk", size, BLOCK)
+    if size % BLOCK:
+        raise ArgumentError("chunk", f"be a multiple of {BLOCK}", size)
+    if tolerance is not None:
+        number("tolerance", tolerance, 0, ends="()")
+        whole("noise", noise, 0)
+    parts, most, steps = [], 0, 0
+    firsts = range(0, max(len(y), 1), size)
+    with _bar(len(firsts) * (len(grid) - 1)) as bar:
+        for first in firsts:
+            rows = y[first : first + size]
+            run = _Clock(drift, diffusion, grid, diagonal, bar)
+            if tolerance is None:
+                source = noise_for(noise, first, rows, len(y))
+                parts.append(_fixed_steps(run, rows, source, method, places))
+            else:
+                assert isinstance(noise, int)
+                parts.append(_adaptive(run, rows, noise, first, method, tolerance, places))
+            most, steps = max(most, run.evaluations), max(steps, run.steps)
+    found = torch.cat(parts, dim=1)
+    return Solution(grid[places], back(found), most, steps, float(grid[-1]))
+
+
+class _Clock:
+    """An SDE on the clock that counts the steps of a grid, as torchsde wants it."""
+
+    sde_type = "ito"
+
+    def __init__(
+        self,
+        drift: Field,
+        diffusion: Callable[..., Any],
+        grid: np.ndarray,
+        diagonal: bool,
+        bar: Any,
+    ) -> None:
+        self.drift, self.diffusion, self.grid, self.bar = drift, diffusion, grid, bar
+        self.noise_type = "diagonal" if diagonal else "additive"
+        self.cell, self.low, self.evaluations, self.steps = 0, 0.0, 0, 0
+        self._asked: tuple[float, Any, Any] | None = None
+
+    def opens(self, cell: int, low: float = 0.0) -> None:
+        """The step that is taken now; the noise is asked first, so it says so."""
+        self.cell, self.low = cell, low
+
+    def _at(self, u: Any) -> tuple[float, float]:
+        """(t, h) on the clock; a stage at the end of a step belongs to that step."""
+        a, b = float(self.grid[self.cell]), float(self.grid[self.cell + 1])
+        share = float(u) - self.low
+        return (b if share >= 1 else a + share * (b - a)), b - a
+
+    def f(self, u: Any, y: torch.Tensor) -> torch.Tensor:
+        """h b(y, t(u)); torchsde looks at the shape of the first answer, which is kept for it."""
+        t, h = self._at(u)
+        if self._asked is None or self._asked[0] != t or self._asked[1] is not y:
+            value = states.checked(self.drift(y, t), y, t, "drift")
+            self.evaluations += 1
+            self._asked = (t, y, value)
+        return h * self._asked[2]
+
+    def _size(self, u: Any, y: torch.Tensor) -> Any:
+        t, h = self._at(u)
+        root = math.sqrt(abs(h))
+        if self.noise_type == "diagonal":
+            return root * self.diffusion(y, t)
+        value = float(self.diffusion(t))
+        if not math.isfinite(value):
+            raise ArgumentError("diffusion", f"be finite at t = {t:g}", value)
+        return root * value
+
+    def g(self, u: Any, y: torch.Tensor) -> torch.Tensor:
+        """The diffusion: (n, D) where diagonal, else (n, D, D) without its memory."""
+        size = self._size(u, y)
+        if self.noise_type == "diagonal":
+            return size
+        eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
+        return (size * eye).expand(len(y), -1, -1)
+
+    def g_prod(self, u: Any, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """The diffusion times v (n, D)."""
+        return self._size(u, y) * v
+
+    def f_and_g_prod(self, u: Any, y: torch.Tensor, v: torch.Tensor) -> Any:
+        """Both."""
+        return self.f(u, y), self.g_prod(u, y, v)
+
+
+class _Steps(torchsde.BaseBrownian):
+    """Noise for whole steps, as torchsde asks for it; tells the clock which step is taken."""
+
+    def __init__(self, noise: Noise, clock: _Clock, area: bool) -> None:
+        self.noise, self.clock, self._area = noise, clock, area
+
+    def __call__(self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False):
+        cell = round(float(ta))
+        if float(ta) != cell or float(tb) != cell + 1:
+            raise ArgumentError("noise", "be asked for whole steps", f"{float(ta)}, {float(tb)}")
+        self.clock.opens(cell, float(cell))
+        self.clock.steps += 1
+        self.clock.bar.update()
+        z = self.noise.normal(*self.shape)
+        return (z, 0.5 * z + self.noise.area(*self.shape)) if return_U else z
+
+    def __repr__(self) -> str:
+        return f"_Steps({self.noise!r})"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.noise.n, self.noise.dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.noise.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.noise.device
+
+    @property
+    def levy_area_approximation(self) -> str:
+        return "space-time" if self._area else "none"
+
+
+class _Anywhere(_Steps):
+    """A Brownian path on [0, 1] that adaptive steps may ask anywhere, for one interval of times."""
+
+    def __init__(self, bridge: Bridge, clock: _Clock, area: bool) -> None:
+        super().__init__(bridge.source, clock, area)
+        self.bridge, self._calls = bridge, 0
+
+    def __call__(self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False):
+        self._calls += 1
+        self.clock.steps += self._calls % 3 == 1  # a whole step and two halves are one attempt
+        h, W, H = self.bridge.over(float(ta), float(tb))
+        return (W, h * (0.5 * W + H)) if return_U else W
+
+
+def _fixed_steps(
+    clock: _Clock, y: torch.Tensor, noise: Noise, method: str, places: list[int]
+) -> torch.Tensor:
+    wanted = sorted({0, *places, len(clock.grid) - 1})
+    found = _sdeint(clock, y, wanted, _Steps(noise, clock, method == "srk"), method=method, dt=1.0)
+    return found[[wanted.index(place) for place in places]]
+
+
+def _adaptive(
+    clock: _Clock,
+    y: torch.Tensor,
+    seed: int,
+    first: int,
+    method: str,
+    tolerance: float,
+    places: list[int],
+) -> torch.Tensor:
+    """One adaptive run for each interval of the grid, so that no time is interpolated."""
+    kept = {0: y}
+    for cell in range(len(clock.grid) - 1):
+        clock.opens(cell)
+        words = np.random.SeedSequence((seed, cell)).generate_state(1)
+        n, dim = y.shape
+        bridge = Bridge(int(words[0]), n, dim, y.dtype, str(y.device), first=first // BLOCK)
+        path = _Anywhere(bridge, clock, method == "srk")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Hitting minimum")
+            try:
+                y = _sdeint(
+                    clock, y, [0, 1], path, method=method, dt=0.1, adaptive=True,
+                    rtol=tolerance, atol=tolerance, dt_min=1e-9,
+                )[-1]  # fmt: skip
+            except UserWarning as warning:
+                t = clock.grid[cell]
+                rule = f"be large enough for steps of a billionth of the interval from t = {t:g}"
+                raise ArgumentError("tolerance", rule, tolerance) from warning
+        clock.bar.update()
+        kept[cell + 1] = y
+    return torch.stack([kept[place] for place in places])
+
+
+def _sdeint(clock: _Clock, y: torch.Tensor, at: list[int], path: _Steps, **options: Any) -> Any:
+    """torchsde.sdeint, whose check of the shapes draws from torch's global generator."""
+    ts = torch.tensor(at, dtype=torch.float64)
+    devices = [y.device] if y.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        return torchsde.sdeint(clock, y, ts, bm=path, **options)
+
+
+# ---------------------------------------------------------------- ODEs
+
+
+def flow(
+    model: Model,
+    x: Array,
+    times: Sequence[float] | np.ndarray,
+    *,
+    method: str = "dopri5",
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    keep: Sequence[int] | None = None,
+    chunk: int | None = None,
+    limit: int = 100_000,
+) -> Solution:
+    """The probability flow dx/dt = velocity(x, t), in either direction of time; see `ode`.
+
+    From data (t = 0) to noise the end is the latent code of the start; the way back decodes it.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = np.array([[-3.0], [2.0]])
+    >>> code = flow(oracle, x, [0.0, 1.0], rtol=1e-8, atol=1e-8).last
+    >>> bool(np.abs(code - oracle.flow(x, 0.0, 1.0)).max() < 1e-6)
+    True
+    """
+    instance("model", model, Model)
+    grid = _inside(model.process, times)
+
+    def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+        return states.asked(model.velocity, x, t)
+
+    return ode(
+        velocity, x, grid, method=method, rtol=rtol, atol=atol, keep=keep, chunk=chunk, limit=limit
+    )
+
+
+def reference(model: Model, x: Array, times: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The flow at the last time in float64 at tolerance 1e-12, (n, D): what others are held to."""
+    start = numpy(finite("x", x, (None, None)))
+    return np.asarray(flow(model, start, times, method="dopri8", rtol=1e-12, atol=1e-12).last)
+
+
+def ode(
+    b: Field,
+    y: Array,
+    times: Sequence[float] | np.ndarray,
+    *,
+    method: str = "dopri5",
+    rtol: float = 1e-6,
+    atol: float = 1e-6,
+    keep: Sequence[int] | None = None,
+    chunk: int | None = None,
+    limit: int = 100_000,
+) -> Solution:
+    """dy/dt = b(y, t) for states (n, D).
+
+    Parameters
+    ----------
+    b : (y (n, D), t) -> (n, D).
+    times : monotone. A method of `FIXED` takes each interval in one step; one of `ADAPTIVE` chooses
+        its own steps and hits every time exactly.
+    rtol, atol : of the error of a step, in root mean square over all rows that are solved together.
+    keep : places in `times` whose states are kept; the first and last where left out.
+    chunk : rows solved together; a smaller chunk keeps hard rows from easy ones.
+    limit : evaluations at most. A run that needs more is cut off: `reached` says where, and the
+        states are those of the last accepted step.
+
+    Raises ArgumentError for unknown methods, times that are not monotone, answers that are not
+    finite (at which t, for how many rows), and steps that become too short.
+    """
+    function("b", b)
+    if method not in ADAPTIVE + FIXED:
+        raise ArgumentError("method", f"be one of {', '.join(ADAPTIVE + FIXED)}", method)
+    number("rtol", rtol, 0, ends="()")
+    number("atol", atol, 0, ends="()")
+    whole("limit", limit, 1)
+    grid = monotone("times", times)
+    start, back = _tensor(y)
+    places = kept_places(keep, len(grid))
+    size = (CHUNK if method in FIXED else max(len(start), 1)) if chunk is None else chunk
+    whole("chunk", size, 1)
+    parts, runs = [], []
+    with _bar(None) as bar:
+        for first in range(0, max(len(start), 1), size):
+            run = _Flow(b, grid, limit, bar)
+            parts.append(
+                _odeint(run, start[first : first + size], grid, places, method, rtol, atol)
+            )
+            runs.append(run)
+    reached = min((run.reached for run in runs), key=lambda t: abs(t - grid[0]))
+    return Solution(
+        grid[places],
+        back(torch.cat(parts, dim=1)),
+        max(run.evaluations for run in runs),
+        max(run.steps for run in runs),
+        float(reached),
+    )
+
+
+class _Enough(Exception):
+    """The limit of evaluations is reached."""
+
+
+class _Flow:
+    """A right-hand side that counts, looks at its answers, and never leaves the run's times."""
+
+    def __init__(self, b: Field, grid: np.ndarray, limit: int, bar: Any) -> None:
+        self.b, self.limit, self.bar = b, limit, bar
+        self.low, self.high = float(grid.min()), float(grid.max())
+        self.evaluations, self.steps, self.reached = 0, 0, float(grid[0])
+        self.state: torch.Tensor | None = None
+
+    def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if self.evaluations >= self.limit:
+            raise _Enough
+        at = min(max(float(t), self.low), self.high)
+        self.evaluations += 1
+        self.bar.update()
+        return states.checked(self.b(y, at), y, at, "velocity")
+
+    def callback_step(self, t0: torch.Tensor, y0: torch.Tensor, dt: torch.Tensor) -> None:
+        """Called before every step with its start."""
+        if self.state is None or float(t0) != self.reached:
+            self.steps += 1
+        self.state, self.reached = y0, float(t0)
+
+
+def _odeint(
+    run: _Flow,
+    y: torch.Tensor,
+    grid: np.ndarray,
+    places: list[int],
+    method: str,
+    rtol: float,
+    atol: float,
+) -> torch.Tensor:
+    shape = (len(places), *y.shape)
+    if y.numel() == 0:
+        return y.expand(shape)
+    t = torch.as_tensor(grid, dtype=torch.float64, device=y.device)
+    options = {"step_t": t} if method in ADAPTIVE else {}
+    try:
+        with torch.no_grad():
+            found = torchdiffeq.odeint(
+                run, y, t, method=method, rtol=rtol, atol=atol, options=options
+            )
+    except _Enough:
+        assert run.state is not None
+        return run.state.expand(shape).clone()
+    except AssertionError as error:
+        rule = f"be large enough for a step from t = {run.reached:g}"
+        raise ArgumentError("rtol", rule, f"{rtol:g} ({str(error)[:60]})") from error
+    run.reached = float(grid[-1])
+    return found[places]
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def kept_places(keep: Sequence[int] | None, count: int) -> list[int]:
+    """Places among `count` times, each in range; the ends where left out."""
+    if keep is None:
+        return [0, count - 1]
+    places = [int(k) for k in keep]
+    for k in places:
+        whole("keep", k, 0, count - 1)
+    if not places:
+        raise ArgumentError("keep", "name at least one place", keep)
+    return places
+
+
+def noise_for(noise: Noise | int, first: int, rows: torch.Tensor, n: int) -> Noise:
+    """The noise of the rows from `first` on of n."""
+    dim = rows.shape[1]
+    if not isinstance(noise, Noise):
+        whole("noise", noise, 0)
+        noise = Sequential(int(noise), n, dim, rows.dtype, str(rows.device))
+    if (noise.n, noise.dim) != (n, dim):
+        raise ArgumentError("noise", f"have {n} rows of {dim}", (noise.n, noise.dim))
+    if len(rows) == n:
+        return noise
+    if not isinstance(noise, Sequential):
+        raise ArgumentError("chunk", f"be at least {n} rows for stored noise", len(rows))
+    return noise.part(first, first + len(rows))
+
+
+def _tensor(x: Array) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
+    """The start as a tensor (n, D), and the way back to its library."""
+    start = states.start("x", x)
+    if start.ndim != 2:
+        raise ArgumentError("x", "be points of shape (n, D)", f"shape {tuple(start.shape)}")
+    if is_torch(start):
+        return start, lambda y: y
+    return torch.from_numpy(np.array(numpy(start))), lambda y: y.numpy()
+
+
+def _inside(
+    process: Process, times: Sequence[float] | np.ndarray, increasing: bool | None = None
+) -> np.ndarray:
+    """Monotone times inside a process."""
+    grid = monotone("times", times)
+    if increasing is not None and (grid[1] > grid[0]) != increasing:
+        raise ArgumentError("times", f"be {'in' if increasing else 'de'}creasing", grid)
+    process._times("times", grid)
+    return grid
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[Any]:
+    with tqdm(total=total, desc="solving", disable=None, leave=False, delay=3) as bar:
+        yield bar
