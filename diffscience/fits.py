@@ -76,10 +76,10 @@ def linear_score(
     if not fields:
         raise ArgumentError("fields", "be one or more", "none")
     w = np.full(len(x), 1 / len(x)) if weights is None else finite("weights", weights, (len(x),))
-    g = np.stack([_field(f, x) for f, _ in fields])
-    divergence = np.stack([_divergence(d, x) for _, d in fields])
-    g0 = np.zeros_like(x) if base is None else _field(base[0], x)
-    d0 = np.zeros(len(x)) if base is None else _divergence(base[1], x)
+    g = np.stack([_field("fields", f, x) for f, _ in fields])
+    divergence = np.stack([_divergence("fields", d, x) for _, d in fields])
+    g0 = np.zeros_like(x) if base is None else _field("base", base[0], x)
+    d0 = np.zeros(len(x)) if base is None else _divergence("base", base[1], x)
     w = numpy(w)
     A = np.einsum("n,jnd,knd->jk", w, g, g, optimize=True)
     b = (divergence + np.einsum("jnd,nd->jn", g, g0)) @ w
@@ -116,15 +116,15 @@ def _points(x: Array) -> np.ndarray:
     return x
 
 
-def _field(f: Field, x: np.ndarray) -> np.ndarray:
+def _field(name: str, f: Field, x: np.ndarray) -> np.ndarray:
     value = np.asarray(f(x), float)
     if value.shape != x.shape:
-        raise ArgumentError("fields", f"answer with shape {x.shape}", f"shape {value.shape}")
-    return finite("fields", value)
+        raise ArgumentError(name, f"answer with shape {x.shape}", f"shape {value.shape}")
+    return finite(name, value)
 
 
-def _divergence(f: Field, x: np.ndarray) -> np.ndarray:
+def _divergence(name: str, f: Field, x: np.ndarray) -> np.ndarray:
     value = np.asarray(f(x), float)
     if value.shape != x.shape[:1]:
-        raise ArgumentError("fields", f"have divergences ({len(x)},)", f"shape {value.shape}")
-    return finite("fields", value)
+        raise ArgumentError(name, f"have divergences ({len(x)},)", f"shape {value.shape}")
+    return finite(name, value)

@@ -10,11 +10,12 @@
 Two conventions of the step are in use: h, with noise sqrt(2 h), and e = 2 h (Song and Ermon 2019),
 x <- x + (e/2) s + sqrt(e) z. They are one dynamics; `step=h` and `epsilon=e` say which is meant.
 
-Conventions: a score is a function x (n, D) -> (n, D), or a `Model` looked at at time t. Every
-generator yields (time, x), the start at time 0 included, where time is the sum of the steps h;
-`mala` yields the share of accepted proposals too, `annealed` the level in the place of the time.
-States keep the library, device and dtype of the start. A state that runs away, beyond 1e8 times
-max(1, the largest coordinate of the start), ends the run with a sentence that names the step.
+Conventions: a score is a function x (n, D) -> (n, D), or a `Model` looked at at time t, beside
+which `mala` wants a density. Every generator yields (time, x), the start at time 0 included, where
+time is the sum of the steps h; `mala` yields the share of accepted proposals too, `annealed` the
+level in the place of the time. States keep the library, device and dtype of the start. A state that
+runs away, beyond 1e8 times max(1, the largest coordinate of the start), ends the run with a
+sentence that names the step.
 
 Sources: Roberts and Tweedie, Bernoulli 2 (1996) 341; Song and Ermon 2019, algorithm 1.
 """
@@ -90,19 +91,21 @@ def langevin(
 
 
 def mala(
-    log_prob: Callable[[Array], Array],
-    score: Score,
+    log_prob: Callable[..., Array],
+    score: Score | Model,
     x: Array,
     steps: int,
     generator: Any,
     *,
     step: float,
+    t: Any = None,
 ) -> Iterator[tuple[float, Array, float]]:
     """The Metropolis-adjusted Langevin algorithm; yields (time, x, share accepted so far).
 
     p is invariant for every h; a proposal that runs away is refused like any other.
 
-    log_prob : x (n, D) -> (n,), up to a constant.
+    log_prob : x (n, D) -> (n,), up to a constant; with a Model for a score it is asked at (x, t),
+        as `oracle.log_prob` wants it.
 
     >>> import diffscience as ds
     >>> law = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
@@ -112,9 +115,9 @@ def mala(
     """
     h, draws, kept, asked = _length("step", step), Draws(generator), 0, 0
     function("log_prob", log_prob)
-    function("score", score)
-    x = states.start("x", x)
-    xp, log_p, s = namespace(x), _density(log_prob, x), _at(score, x)
+    force, x = _score(score, t), states.start("x", x)
+    density = (lambda x: log_prob(x, t)) if isinstance(score, Model) else log_prob
+    xp, log_p, s = namespace(x), _density(density, x), _at(force, x)
     for k in range(_count("steps", steps) + 1):
         if k:
             y = states.kept(
@@ -122,7 +125,7 @@ def mala(
             )
             here = xp.all(xp.isfinite(y), axis=-1)  # nothing is asked of a point at infinity
             y = xp.where(here[:, None], y, x)
-            log_q, s_y = _density(log_prob, y), _at(score, y)
+            log_q, s_y = _density(density, y), _at(force, y)
             ratio = wide(log_q) - wide(log_p) + _log_q(x, y, s_y, h) - _log_q(y, x, s, h)
             u = like(draws.uniform(x.shape[0]), x)
             accept = here & (xp.log1p(-u) < ratio)  # 1 - u is never 0

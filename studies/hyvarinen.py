@@ -28,12 +28,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffscience import GaussianMixture, fits, gallery, julia, plots
-from diffscience.errors import ArgumentError
+from diffscience import VP, GaussianMixture, Oracle, fits, gallery, julia, metrics, plots
+from diffscience.errors import ArgumentError, whole
+from diffscience.estimates import mean_and_error
 from diffscience.study import Run, Study, run_file
 
 if TYPE_CHECKING:
@@ -73,8 +75,7 @@ class Config:
         if 100 not in self.sizes:
             raise ArgumentError("sizes", "hold the note's 100", self.sizes)
         for name in ("samples", "fits"):
-            if getattr(self, name) < 3:
-                raise ArgumentError(name, "be at least 3", getattr(self, name))
+            whole(name, getattr(self, name), 3)
         if self.degrees[0] != 1 or any(d % 2 == 0 or not 0 < d <= 11 for d in self.degrees):
             raise ArgumentError("degrees", "be 1 and odd numbers up to 11", self.degrees)
 
@@ -88,24 +89,37 @@ LAWS: dict[str, Callable[[], GaussianMixture]] = {
     "0.4 N(2, 1) + 0.6 N(4, 1)": note_law,
     "0.1 N(−3, 1) + 0.9 N(3, 1)": gallery.julia_bimodal,
 }
-"""The laws whose scores the polynomials fit: modes close together, and modes far apart."""
+"""The laws whose scores the polynomials fit: two components and one mode, and two modes apart."""
 
 
 def note_sample() -> np.ndarray:
     """The 100 points of the note, (100, 1), from its stream."""
-    x = julia.Xoshiro(NOTE_SEED).mixture([0.4, 0.6], [2, 4], [1, 1], NOTE_POINTS)
+    law = note_law()
+    means, deviations = np.asarray(law.means)[:, 0], np.sqrt(np.asarray(law.covs)[:, 0, 0])
+    x = julia.Xoshiro(NOTE_SEED).mixture(np.asarray(law.weights), means, deviations, NOTE_POINTS)
     return x[:, None]
+
+
+def relative_error(law: GaussianMixture, psi: Callable[[np.ndarray], np.ndarray]) -> float:
+    """E (psi - s)^2 / E s^2 under the law, by quadrature; psi a function (n, 1) -> (n,)."""
+    model: Any = SimpleNamespace(score=lambda x, t: psi(x)[:, None])
+    return float(metrics.fisher_error(model, Oracle(law, VP()), 0.0, relative=True).value)
 
 
 # The Gaussian -----------------------------------------------------------------------------------
 
 
-def gaussian_moments(law: GaussianMixture) -> tuple[float, float, float, float]:
-    """Mean, variance and central moments 3 and 4 of a 1-D law."""
+def moments(law: GaussianMixture) -> tuple[float, float, float]:
+    """Mean, variance and central moment 4 of a 1-D law."""
     x, w = law.quadrature()
     mean = float(w @ x[:, 0])
-    v, m3, m4 = (float(w @ (x[:, 0] - mean) ** k) for k in (2, 3, 4))
-    return mean, v, m3, m4
+    v, m4 = (float(w @ (x[:, 0] - mean) ** k) for k in (2, 4))
+    return mean, v, m4
+
+
+def gaussian_score(mu: float, sigma: float) -> Callable[[np.ndarray], np.ndarray]:
+    """psi of N(mu, sigma^2), a function (n, 1) -> (n,)."""
+    return lambda x: -(x[:, 0] - mu) / sigma**2
 
 
 def landscape(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -132,26 +146,22 @@ def likeliest(x: np.ndarray) -> np.ndarray:
 
 
 def of_note(x: np.ndarray) -> dict[str, Any]:
-    """The grid, the closed form and the likelihood on one sample, and J at each."""
+    """The grid, the closed form and the likelihood on one sample, and J at each; the law."""
+    line, law = np.linspace(-1.5, 8.0, 400), note_law()
     found: dict[str, Any] = {"points": x, **landscape(x)}
+    found |= {"line": line, "density": np.exp(law.log_prob(line[:, None]))}
     mean, cov = fits.gaussian(x)
     ways = {
         "grid": found["smallest"][:2],
         "closed form": np.array([mean[0], math.sqrt(cov[0, 0])]),
         "likelihood": likeliest(x),
-        "truth": np.array([float(note_law().mean[0]), math.sqrt(float(note_law().cov[0, 0]))]),
+        "truth": np.array([float(law.mean[0]), math.sqrt(float(law.cov[0, 0]))]),
     }
     for way, (mu, sigma) in ways.items():
         J = fits.gaussian_objective(x, np.array([mu]), np.array([[sigma**2]]))
-        found[f"fit {way}"] = np.array([mu, sigma, J, gaussian_error(mu, sigma)])
+        error = relative_error(law, gaussian_score(mu, sigma))
+        found[f"fit {way}"] = np.array([mu, sigma, J, error])
     return found
-
-
-def gaussian_error(mu: float, sigma: float) -> float:
-    """E (psi - s)^2 / E s^2 of a Gaussian's score under the note's law."""
-    x, w = note_law().quadrature()
-    s = note_law().score(x)[:, 0]
-    return float(w @ (-(x[:, 0] - mu) / sigma**2 - s) ** 2 / (w @ s**2))
 
 
 def sampled(n: int, samples: int, generator: Any) -> dict[str, np.ndarray]:
@@ -164,7 +174,7 @@ def sampled(n: int, samples: int, generator: Any) -> dict[str, np.ndarray]:
 
 def limit_law(n: int) -> tuple[np.ndarray, np.ndarray]:
     """(mean, standard deviation) of (mu, sigma) of a sample of size n, to leading order in 1/n."""
-    mean, v, _, m4 = gaussian_moments(note_law())
+    mean, v, m4 = moments(note_law())
     spread = np.array([v / n, (m4 - v * v) / (4 * v * n)])
     # E v_n = v (1 - 1/n), and the root is concave: -var(v_n)/(8 v^1.5).
     shift = -math.sqrt(v) / (2 * n) - (m4 - v * v) / (8 * v**1.5 * n)
@@ -174,9 +184,14 @@ def limit_law(n: int) -> tuple[np.ndarray, np.ndarray]:
 # Polynomials ------------------------------------------------------------------------------------
 
 
+def units(law: GaussianMixture) -> tuple[float, float]:
+    """(centre, scale) of z = (x - centre)/scale: the mean and two standard deviations."""
+    return float(law.mean[0]), 2 * math.sqrt(float(law.cov[0, 0]))
+
+
 def statistics(law: GaussianMixture, degree: int) -> list[tuple[Any, Any]]:
-    """The fields z^j and their derivatives, j = 0, ..., degree, z = (x - mean)/(2 deviations)."""
-    centre, scale = float(law.mean[0]), 2 * math.sqrt(float(law.cov[0, 0]))
+    """The fields z^j and their derivatives, j = 0, ..., degree."""
+    centre, scale = units(law)
 
     def power(j: int) -> tuple[Any, Any]:
         def field(x: np.ndarray) -> np.ndarray:
@@ -191,17 +206,15 @@ def statistics(law: GaussianMixture, degree: int) -> list[tuple[Any, Any]]:
     return [power(j) for j in range(degree + 1)]
 
 
-def values(law: GaussianMixture, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """psi at points x (n, 1): (n,)."""
-    fields = statistics(law, len(theta) - 1)
-    return np.asarray(sum(c * f(x)[:, 0] for c, (f, _) in zip(theta, fields, strict=True)))
+def polynomial(law: GaussianMixture, theta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """psi of parameters theta, a function (n, 1) -> (n,)."""
+    centre, scale = units(law)
+    return lambda x: np.polynomial.Polynomial(theta)((x[:, 0] - centre) / scale)
 
 
-def relative_error(law: GaussianMixture, theta: np.ndarray) -> float:
-    """E (psi - s)^2 / E s^2 under the law, by quadrature."""
-    x, w = law.quadrature()
-    s = law.score(x)[:, 0]
-    return float(w @ (values(law, theta, x) - s) ** 2 / (w @ s**2))
+def polynomial_error(law: GaussianMixture, theta: np.ndarray) -> float:
+    """The relative error of psi under the law."""
+    return relative_error(law, polynomial(law, theta))
 
 
 def projection(law: GaussianMixture, degree: int) -> np.ndarray:
@@ -228,7 +241,7 @@ def polynomials(
     """Relative errors and leading coefficients of fits to fresh samples, (degrees, repeats)."""
     rows = [fitted(law, law.sample(n, generator), degrees) for _ in range(repeats)]
     return {
-        "errors": np.array([[relative_error(law, theta) for theta in row] for row in rows]).T,
+        "errors": np.array([[polynomial_error(law, theta) for theta in row] for row in rows]).T,
         "leading": np.array([[theta[-1] for theta in row] for row in rows]).T,
     }
 
@@ -237,27 +250,25 @@ def normalised(law: GaussianMixture, theta: np.ndarray, x: np.ndarray) -> np.nda
     """The density whose score is psi, on an even grid x (m,); NaN where it has none."""
     if theta[-1] >= 0:
         return np.full(len(x), np.nan)
-    psi = values(law, theta, x[:, None])
-    h = x[1] - x[0]
-    # Exact for each power would need its own scale; the trapezoidal rule is far below a pixel.
-    log_q = np.concatenate([[0.0], np.cumsum(0.5 * h * (psi[1:] + psi[:-1]))])
+    centre, scale = units(law)
+    log_q = scale * np.polynomial.Polynomial(theta).integ()((x - centre) / scale)
     q = np.exp(log_q - log_q.max())
-    return np.asarray(q / (q.sum() * h))
+    return np.asarray(q / (q.sum() * (x[1] - x[0])))
 
 
-def pictures(config: Config, generators: dict[str, Any]) -> dict[str, np.ndarray]:
+def pictures(config: Config, law: GaussianMixture, generator: Any) -> dict[str, np.ndarray]:
     """Scores and densities of fits to one sample of the largest size, for the figures."""
-    arrays: dict[str, np.ndarray] = {}
-    for name, law in ((name, make()) for name, make in LAWS.items()):
-        x = law.sample(config.fit_sizes[-1], generators[name])
-        spread = 4.0 * math.sqrt(float(law.cov[0, 0]))
-        grid = float(law.mean[0]) + np.linspace(-spread, spread, 1001)
-        arrays[f"{name} grid"] = grid
-        arrays[f"{name} score"] = law.score(grid[:, None])[:, 0]
-        arrays[f"{name} density"] = np.exp(law.log_prob(grid[:, None]))
-        for degree, theta in zip(config.degrees, fitted(law, x, config.degrees), strict=True):
-            arrays[f"{name} score {degree}"] = values(law, theta, grid[:, None])
-            arrays[f"{name} density {degree}"] = normalised(law, theta, grid)
+    x = law.sample(config.fit_sizes[-1], generator)
+    centre, scale = units(law)
+    grid = centre + 2 * scale * np.linspace(-1, 1, 1001)
+    arrays = {
+        "grid": grid,
+        "score": law.score(grid[:, None])[:, 0],
+        "density": np.exp(law.log_prob(grid[:, None])),
+    }
+    for degree, theta in zip(config.degrees, fitted(law, x, config.degrees), strict=True):
+        arrays[f"score {degree}"] = polynomial(law, theta)(grid[:, None])
+        arrays[f"density {degree}"] = normalised(law, theta, grid)
     return arrays
 
 
@@ -272,18 +283,19 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
     for n in run.progress(config.sizes, "samples"):
         key = f"samples {n}"
         arrays[key] = run.cell(key, sampled, n, config.samples, run.generator(key))["fits"]
+        arrays[f"limit {n}"] = np.stack(limit_law(n))
     for name, make in LAWS.items():
         law = make()
         best = [projection(law, degree) for degree in config.degrees]
-        arrays[f"{name} best"] = np.array([relative_error(law, theta) for theta in best])
+        arrays[f"{name} best"] = np.array([polynomial_error(law, theta) for theta in best])
         arrays[f"{name} best leading"] = np.array([theta[-1] for theta in best])
         for n in run.progress(config.fit_sizes, "polynomials"):
             key = f"{name} {n}"
             given = (law, config.degrees, n, config.fits, run.generator(key))
             found = run.cell(key, polynomials, *given)
             arrays |= {f"{key} {part}": value for part, value in found.items()}
-    generators = {name: run.generator("picture", name) for name in LAWS}
-    arrays |= run.cell("pictures", pictures, config, generators)
+        found = run.cell(f"{name} picture", pictures, config, law, run.generator("picture", name))
+        arrays |= {f"{name} {part}": value for part, value in found.items()}
     return arrays
 
 
@@ -302,15 +314,14 @@ def note_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, 
         ("truth", "moments of the law"),
     ):
         mu, sigma, J, error = arrays[f"note fit {way}"]
-        grid, truth = way == "grid", way == "truth"
-        printed = PUBLISHED if grid else (math.nan, math.nan)
+        none = (math.nan, math.nan)
+        printed, cell = (PUBLISHED, half) if way == "grid" else (none, none)
+        error_of = none if way == "truth" else spread
         rows.append(
             {"fit": words, "mu": mu, "printed mu": printed[0], "sigma": sigma}
             | {"printed sigma": printed[1], "objective": J, "score error": error}
-            | {"half a cell, mu": half[0] if grid else 0.0}
-            | {"half a cell, sigma": half[1] if grid else 0.0}
-            | {"standard error of mu": 0.0 if truth else spread[0]}
-            | {"standard error of sigma": 0.0 if truth else spread[1]}
+            | {"half a cell, mu": cell[0], "half a cell, sigma": cell[1]}
+            | {"standard error of mu": error_of[0], "standard error of sigma": error_of[1]}
         )
     return rows
 
@@ -320,15 +331,15 @@ def sampling_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[s
     rows = []
     for n in config.sizes:
         found = arrays[f"samples {n}"]
-        means, spreads = limit_law(n)
+        means, spreads = arrays[f"limit {n}"]
         for k, name in enumerate(("mu", "sigma")):
             x = found[:, k]
-            spread, error = x.std(ddof=1), x.std(ddof=1) / math.sqrt(len(x))
-            fourth = np.mean((x - x.mean()) ** 4)
+            (mean, error), spread = mean_and_error(x), x.std(ddof=1)
+            fourth = np.mean((x - mean) ** 4)
             spread_error = math.sqrt((fourth / spread**4 - 1) / (4 * len(x))) * spread
             rows.append(
-                {"n": n, "parameter": name, "mean": x.mean(), "error": error}
-                | {"expected mean": means[k], "excess": (x.mean() - means[k]) / error}
+                {"n": n, "parameter": name, "mean": mean, "error": error}
+                | {"expected mean": means[k], "excess": (mean - means[k]) / error}
                 | {"spread": spread, "error of the spread": spread_error}
                 | {"expected spread": spreads[k]}
                 | {"spread excess": (spread - spreads[k]) / spread_error}
@@ -345,11 +356,11 @@ def polynomial_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict
             for n in config.fit_sizes:
                 e = arrays[f"{name} {n} errors"][k]
                 low, middle, high = np.quantile(e, (0.16, 0.5, 0.84))
+                mean, error = mean_and_error(e)
                 bad = int(np.sum(arrays[f"{name} {n} leading"][k] >= 0))
                 rows.append(
                     {"law": name, "degree": degree, "n": n, "score error, median": middle}
-                    | {"16 %": low, "84 %": high, "mean": e.mean()}
-                    | {"error of the mean": e.std(ddof=1) / math.sqrt(len(e))}
+                    | {"16 %": low, "84 %": high, "mean": mean, "error of the mean": error}
                     | {"best of the degree": best, "median / best": middle / best}
                     | {"fits": len(e), "of no density": bad}
                     | {"best has a density": "yes" if leading < 0 else "no"}
@@ -401,18 +412,20 @@ def objective(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     return fig
 
 
+def bell(x: np.ndarray, mu: float, sigma: float) -> np.ndarray:
+    """The density of N(mu, sigma^2)."""
+    return np.exp(-0.5 * ((x - mu) / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma)
+
+
 def densities(ax: Any, arrays: dict[str, np.ndarray]) -> None:
     """Sample, truth and fitted Gaussian."""
-    x = np.linspace(-1.5, 8.0, 400)
-    points = arrays["note points"][:, 0]
+    x, points = arrays["note line"], arrays["note points"][:, 0]
     ax.hist(points, 24, density=True, color=plots.COLORS[0], alpha=0.4, label="100 points")
     ax.plot(points, np.full(len(points), 0.005), "|", color=plots.COLORS[0], markersize=5)
-    true = np.exp(note_law().log_prob(x[:, None]))
-    ax.plot(x, true, color="black", label="law")
-    mu, sigma = arrays["note fit closed form"][:2]
-    fit = np.exp(-0.5 * ((x - mu) / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma)
+    ax.plot(x, arrays["note density"], color="black", label="law")
+    fit = bell(x, *arrays["note fit closed form"][:2])
     ax.plot(x, fit, color=plots.COLORS[2], linestyle="--", label="fitted Gaussian")
-    ax.set(xlabel="x", ylabel="density", ylim=(0, 0.42), xlim=(-1.5, 8))
+    ax.set(xlabel="x", ylabel="density", ylim=(0, 0.42), xlim=(x[0], x[-1]))
     ax.set_title("density", fontsize=10)
     ax.legend(loc="upper right", fontsize=8)
 
@@ -420,20 +433,20 @@ def densities(ax: Any, arrays: dict[str, np.ndarray]) -> None:
 def sampling(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     """Histograms of the fit at the note's size, and its spread against the size."""
     fig, axes = plots.figure(1, 3, height=3.2)
-    means, spreads = limit_law(100)
+    means, spreads = arrays["limit 100"]
     for k, (ax, symbol) in enumerate(zip(axes[0], ("$\\mu$", "$\\sigma$"), strict=False)):
         found = arrays["samples 100"][:, k]
         ax.hist(found, 40, density=True, color=plots.COLORS[0], alpha=0.45)
         x = means[k] + np.linspace(-4, 4, 200) * spreads[k]
-        normal = np.exp(-0.5 * ((x - means[k]) / spreads[k]) ** 2)
-        ax.plot(x, normal / (math.sqrt(2 * math.pi) * spreads[k]), color="black")
+        ax.plot(x, bell(x, means[k], spreads[k]), color="black")
         ax.axvline(arrays["note fit closed form"][k], color=plots.COLORS[2], linestyle="--")
         ax.set(xlabel=f"{symbol} of 100 points", ylabel="density")
     ax, n = axes[0, 2], np.array(config.sizes)
     for k, symbol in enumerate(("$\\mu$", "$\\sigma$")):
         spread = [arrays[f"samples {m}"][:, k].std(ddof=1) for m in config.sizes]
         ax.plot(n, spread, "o", color=plots.COLORS[k], label=f"{symbol}, measured")
-        ax.plot(n, [limit_law(m)[1][k] for m in config.sizes], color="black", linewidth=1.2)
+        limit = [arrays[f"limit {m}"][1, k] for m in config.sizes]
+        ax.plot(n, limit, color="black", linewidth=1.2)
     ax.set(xscale="log", yscale="log", xlabel="points n", ylabel="spread")
     ax.legend(fontsize=8)
     fig.suptitle(f"{config.samples} fresh samples (black: limit law; dashed: the note's sample)")
@@ -454,10 +467,12 @@ def scores(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         height = 1.3 * float(np.max(np.abs(true[np.abs(x - x.mean()) < 0.75 * np.ptp(x) / 2])))
         column[0].set(ylabel="score", ylim=(-height, height), title=name)
         column[1].set(ylabel="density", xlabel="x")
+        none = [d for d in config.degrees if np.isnan(arrays[f"{name} density {d}"]).all()]
+        words = "no density has the score of degree " + " or ".join(map(str, none))
+        column[1].set_title(words if none else "", fontsize=10)
         for ax in column:
             ax.set_xlim(x[0], x[-1])
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=6)
+    plots.legend_below(fig, axes[0, 0], columns=6)
     n = config.fit_sizes[-1]
     fig.suptitle(f"Polynomial scores fitted in closed form to {n} points")
     return fig
@@ -479,8 +494,7 @@ def by_size(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
             ax.axhline(arrays[f"{name} best"][k], color=color, linestyle=":", linewidth=1.2)
         ax.set(xscale="log", yscale="log", xlabel="points n", title=name)
     axes[0, 0].set_ylabel("E (ψ − s)² / E s²")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=5)
+    plots.legend_below(fig, axes[0, 0], columns=5)
     fig.suptitle(
         f"Error of the fitted score: median and middle 68 % of {config.fits} samples; "
         "dotted: best of the degree",

@@ -47,8 +47,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffscience import Boxes, GaussianMixture, Transition, gallery, plots
-from diffscience.errors import ArgumentError
+from diffscience import Boxes, GaussianMixture, gallery, plots, quadrature
+from diffscience.errors import ArgumentError, whole
+from diffscience.estimates import mean_and_error
 from diffscience.julia import Xoshiro
 from diffscience.study import Run, Study, run_file
 
@@ -98,11 +99,8 @@ class Config:
             raise ArgumentError("repeats", "be one number >= 3 a size", self.repeats)
         if not 0.005 <= self.sweep[0] < self.sweep[1] <= 0.7:
             raise ArgumentError("sweep", "increase inside [0.005, 0.7]", self.sweep)
-        for name in ("count", "cross"):
-            if getattr(self, name) < 5:
-                raise ArgumentError(name, "be at least 5", getattr(self, name))
-        if self.points < 100:
-            raise ArgumentError("points", "be at least 100", self.points)
+        for name, least in (("count", 5), ("cross", 5), ("points", 100)):
+            whole(name, getattr(self, name), least)
 
     def swept(self, kernel: str) -> np.ndarray:
         """The bandwidths of a kernel's sweep."""
@@ -184,10 +182,8 @@ def note_points(n: int = 60) -> np.ndarray:
 
 def characteristic(t: np.ndarray) -> np.ndarray:
     """φ(t) = E exp(i t X), the Beta part by 600 Gauss-Legendre nodes (exact for |t| < 2000)."""
-    u, weights = np.polynomial.legendre.leggauss(600)
-    u = (u + 1) / 2
-    law = parts()[0]
-    beta = np.exp(1j * np.multiply.outer(t, u)) @ (weights / 2 * law.pdf(u))
+    u, weights = quadrature.panels(np.array([0.0, 1.0]), 600)
+    beta = np.exp(1j * np.multiply.outer(t, u)) @ (weights * parts()[0].pdf(u))
     return np.asarray(
         0.3 * beta + 0.3 * (1 - 0.04j * t) ** -20.0 + 0.4 * np.exp(2j * t - 0.02 * t * t)
     )
@@ -201,6 +197,7 @@ class Truth:
     t, phi : frequencies 2 π k/PERIOD, k = 0, 1, …, and the characteristic function there.
     edges, cells : of a fine grid, and the midpoints between them.
     log_cells, sums : log p at the midpoints, and ∫ log p up to the edges.
+    square, energy : ∫ p^2 and E s^2.
     """
 
     x: np.ndarray
@@ -213,29 +210,32 @@ class Truth:
     cells: np.ndarray
     log_cells: np.ndarray
     sums: np.ndarray
-
-    @property
-    def energy(self) -> float:
-        """E s^2."""
-        return float(self.mass @ self.s**2)
+    square: float
+    energy: float
 
 
 @functools.cache
 def truth() -> Truth:
     """The nodes are 8 on each of 150 panels of [0, 3.4], which holds all but 1e-12 of p."""
-    u, w = np.polynomial.legendre.leggauss(8)
     edges = np.concatenate([np.linspace(0, 1, 51), np.linspace(1, 3.4, 101)[1:]])
-    half = np.diff(edges)[:, None] / 2
-    x = ((edges[:-1] + edges[1:])[:, None] / 2 + half * u).ravel()
-    mass = (half * w).ravel() * density(x)
-    t = 2 * math.pi / PERIOD * np.arange(MODES)
+    x, lengths = quadrature.panels(edges, 8)
+    mass, s, t = lengths * density(x), score(x), 2 * math.pi / PERIOD * np.arange(MODES)
+    phi = characteristic(t)
     # 0 is an edge: log p falls by some 50 nats there.
     grid = PERIOD / CELLS * (np.arange(CELLS + 1) - 6008.0)
     cells = (grid[:-1] + grid[1:]) / 2
     log_cells = log_density(cells)
     sums = np.concatenate([[0.0], np.cumsum(log_cells * np.diff(grid))])
-    found = (x, mass, log_density(x), score(x), t, characteristic(t), grid, cells, log_cells, sums)
-    return Truth(*found)
+    found = (x, mass, log_density(x), s, t, phi, grid, cells, log_cells, sums)
+    return Truth(*found, float(parseval(phi)), float(mass @ s**2))
+
+
+def blurred(h: float) -> GaussianMixture:
+    """p * N(0, h^2) by the nodes: what the Gaussian estimate is on average, and for n = ∞."""
+    law = truth()
+    points = GaussianMixture(law.mass, law.x[:, None], np.zeros((len(law.x), 1)))
+    smooth: GaussianMixture = points.blurred(h)
+    return smooth
 
 
 # Estimates --------------------------------------------------------------------------------------
@@ -254,7 +254,8 @@ def algebra(points: np.ndarray, kernel: str, h: float) -> GaussianMixture | Boxe
     """p̂_h as a target: the empirical measure diffused, or intervals of width h."""
     cloud = points[:, None]
     if kernel == "Gaussian":
-        return gallery.empirical(cloud).diffuse(Transition(1.0, h * h))
+        smooth: GaussianMixture = gallery.empirical(cloud).blurred(h)
+        return smooth
     return Boxes(cloud - h / 2, cloud + h / 2, np.ones(len(points)))
 
 
@@ -306,30 +307,40 @@ def gaussian_errors(points: np.ndarray, h: float, found: np.ndarray) -> list[flo
     ]
 
 
-def steps(points: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray]:
-    """(edges (2n,), heights (2n - 1,) between them) of a box estimate."""
+def steps(points: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(edges (2n,), heights and masses under p (2n - 1,) between them) of a box estimate."""
     edges = np.concatenate([points - h / 2, points + h / 2])
     order = np.argsort(edges, kind="stable")
     counts = np.cumsum(np.where(order < len(points), 1, -1))[:-1]
-    return edges[order], counts / (len(points) * h)
+    edges = edges[order]
+    return edges, counts / (len(points) * h), np.diff(cdf(edges))
 
 
-def box_ise(points: np.ndarray, h: float) -> float:
-    """∫ (p̂ - p)^2 of a box estimate: its steps against the cdf."""
-    edges, heights = steps(points, h)
-    masses = np.diff(cdf(edges))
-    return float(heights @ (heights * np.diff(edges) - 2 * masses) + parseval(truth().phi))
+def box_ise(edges: np.ndarray, heights: np.ndarray, masses: np.ndarray) -> float:
+    """∫ (p̂ - p)^2 of a box estimate, from its `steps`."""
+    return float(heights @ (heights * np.diff(edges) - 2 * masses) + truth().square)
 
 
 def box_errors(points: np.ndarray, h: float) -> list[float]:
     """`CRITERIA` of a box estimate."""
-    edges, heights = steps(points, h)
-    widths, masses = np.diff(edges), np.diff(cdf(edges))
+    edges, heights, masses = steps(points, h)
     full = heights > 0.5 / (len(points) * h)
-    own = heights[full] @ (widths[full] * np.log(heights[full]))
+    own = heights[full] @ (np.diff(edges)[full] * np.log(heights[full]))
     cross = heights @ np.diff(np.interp(edges, truth().edges, truth().sums))
-    ise = heights @ (heights * widths - 2 * masses) + parseval(truth().phi)
-    return [float(ise), math.inf, float(own - cross), 1.0, float(1 - masses[full].sum())]
+    uncovered = float(1 - masses[full].sum())
+    return [box_ise(edges, heights, masses), math.inf, float(own - cross), 1.0, uncovered]
+
+
+def ise_of(kernel: str, points: np.ndarray, widths: list[float], found: np.ndarray) -> np.ndarray:
+    """∫ (p̂ - p)^2 at several bandwidths; `found` are the `waves` of the points."""
+    if kernel == "Gaussian":
+        return parseval(damping(np.array(widths), truth().t) * found - truth().phi)
+    return np.array([box_ise(*steps(points, h)) for h in widths])
+
+
+def errors_of(kernel: str, points: np.ndarray, h: float, found: np.ndarray) -> list[float]:
+    """`CRITERIA` of an estimate; `found` are the `waves` of the points."""
+    return gaussian_errors(points, h, found) if kernel == "Gaussian" else box_errors(points, h)
 
 
 # Computing --------------------------------------------------------------------------------------
@@ -378,19 +389,14 @@ def best_mise(kernel: str, n: float) -> tuple[float, float]:
 
 
 def limits(h: np.ndarray) -> np.ndarray:
-    """(H, 4): the first four `CRITERIA` of the blurred truth p * N(0, h^2), which is n = ∞."""
-    law = truth()
-    rows = []
+    """(H, 3): `CRITERIA` 1 to 3 of the blurred truth, which is n = ∞; the first is `mise` there."""
+    law, rows = truth(), []
     for width in h.tolist():
-        variances = np.full((len(law.x), 1), width**2)
-        blurred = GaussianMixture(law.mass, law.x[:, None], variances)
-        log_p, s = blurred.log_prob_and_score(law.x[:, None])
-        kept = damping(width, law.t)
+        log_p, s = blurred(width).log_prob_and_score(law.x[:, None])
         rows.append(
             [
-                float(parseval((1 - kept) * law.phi)),
                 float(law.mass @ (law.log_p - log_p)),
-                backward(on_cells(kept * law.phi)),
+                backward(on_cells(damping(width, law.t) * law.phi)),
                 float(law.mass @ (s[:, 0] - law.s) ** 2) / law.energy,
             ]
         )
@@ -399,8 +405,7 @@ def limits(h: np.ndarray) -> np.ndarray:
 
 def exact(config: Config) -> dict[str, Any]:
     """Everything that needs no data."""
-    arrays: dict[str, Any] = {"roughness": roughness(), "energy": truth().energy}
-    arrays["limits"] = limits(config.swept("Gaussian"))
+    arrays: dict[str, Any] = {"limits": limits(config.swept("Gaussian"))}
     for kernel in KERNELS:
         h = config.swept(kernel)
         arrays[f"mise {kernel}"] = np.stack([mise(kernel, h, n) for n in (*config.sizes, math.inf)])
@@ -411,7 +416,7 @@ def exact(config: Config) -> dict[str, Any]:
 
 def panels(config: Config) -> dict[str, Any]:
     """The note's points and estimates on a fine grid, and their errors."""
-    points = note_points()
+    points, widths = note_points(), np.array(config.bandwidths)
     x = np.linspace(points.min() - 0.2, points.max() + 0.2, config.points)
     found = waves(points)
     arrays: dict[str, Any] = {"points": points, "x": x, "density": density(x)}
@@ -420,42 +425,40 @@ def panels(config: Config) -> dict[str, Any]:
     for kernel in KERNELS:
         for h in config.bandwidths:
             p = library(points, kernel, h, x)
-            apart.append(
-                np.max(np.abs(p - np.exp(algebra(points, kernel, h).log_prob(x[:, None]))))
-            )
+            own = np.exp(algebra(points, kernel, h).log_prob(x[:, None]))
+            apart.append(np.max(np.abs(p - own)))
             curves.append(p)
-            if kernel == "Gaussian":
-                errors.append(gaussian_errors(points, h, found))
-            else:
-                errors.append(box_errors(points, h))
+            errors.append(errors_of(kernel, points, h, found))
     arrays |= {"panels": np.stack(curves), "apart": np.array(apart), "errors": np.array(errors)}
-    scores = [algebra(points, "Gaussian", h).score(x[:, None])[:, 0] for h in config.bandwidths]
-    law = truth()
-    for h in config.bandwidths:
-        wide = GaussianMixture(law.mass, law.x[:, None], np.full((len(law.x), 1), h * h))
-        scores.append(wide.score(x[:, None])[:, 0])
-    return arrays | {"scores": np.stack(scores)}
+    arrays["note mise"] = np.concatenate([mise(kernel, widths, len(points)) for kernel in KERNELS])
+    laws = [algebra(points, "Gaussian", h) for h in config.bandwidths]
+    laws += [blurred(h) for h in config.bandwidths]
+    return arrays | {"scores": np.stack([law.score(x[:, None])[:, 0] for law in laws])}
 
 
-def rules(points: np.ndarray, found: np.ndarray, widths: np.ndarray) -> dict[str, float]:
-    """Bandwidths for a Gaussian kernel that use the points alone."""
+SEEN = {
+    "Silverman": CANONICAL, "Scott": CANONICAL, "cross-validation": CANONICAL,
+    "library's silverman": 2.0, "library's scott": 2.0,
+}  # fmt: skip
+"""The rules that see the data alone, and how many times as wide they make a box."""
+
+RULES = (*SEEN, "asymptotic optimum of p", "exact optimum of p")
+
+
+def rules(points: np.ndarray, found: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """The bandwidths of a Gaussian kernel by the rules `SEEN`."""
     n = len(points)
     low, high = np.quantile(points, (0.25, 0.75))
     spread, power = float(np.std(points, ddof=1)), n**-0.2
-    return {
-        "Silverman": 0.9 * min(spread, float(high - low) / 1.34) * power,
-        "Scott": 1.06 * spread * power,
-        "cross-validation": cross_validated(found, n, widths),
-        "library's silverman": (0.75 * n) ** -0.2,
-        "library's scott": power,
-    }
+    silverman = 0.9 * min(spread, float(high - low) / 1.34) * power
+    held_out = cross_validated(found, n, widths)
+    return np.array([silverman, 1.06 * spread * power, held_out, (0.75 * n) ** -0.2, power])
 
 
 def cross_validated(found: np.ndarray, n: int, widths: np.ndarray) -> float:
     """The width that minimises ∫ p̂^2 - (2/n) Σ_i p̂_{-i}(x_i), by the waves of the points."""
     kept = damping(widths, truth().t)
-    squares = kept * np.abs(found) ** 2
-    inner = (2 * squares.sum(axis=-1) - squares[:, 0]) / PERIOD  # (1/n) Σ_i p̂(x_i)
+    inner = parseval(np.sqrt(kept) * found)  # (1/n) Σ_i p̂(x_i)
     left_out = (n * inner - 1 / (math.sqrt(2 * math.pi) * widths)) / (n - 1)
     return float(widths[np.argmin(parseval(kept * found) - 2 * left_out)])
 
@@ -475,27 +478,14 @@ def repeated(
         found = waves(points)
         seen = rules(points, found, widths)
         for kernel in KERNELS:
-            gaussian = kernel == "Gaussian"
-            boxes = np.array([CANONICAL, CANONICAL, CANONICAL, 2.0, 2.0])
-            own = np.array(list(seen.values())) * (1.0 if gaussian else boxes)
+            own = seen if kernel == "Gaussian" else seen * np.array(list(SEEN.values()))
             chosen = [*own.tolist(), *known[kernel]]
-            kept = damping(np.array(chosen), truth().t) * found
-            ise = parseval(kept - truth().phi) if gaussian else [box_ise(points, h) for h in chosen]
+            ise = ise_of(kernel, points, chosen, found)
             ruled[kernel].append(np.stack([chosen, ise], axis=-1))
-            errors[kernel].append(
-                [
-                    gaussian_errors(points, h, found) if gaussian else box_errors(points, h)
-                    for h in config.swept(kernel).tolist()
-                ]
-            )
+            swept = config.swept(kernel).tolist()
+            errors[kernel].append([errors_of(kernel, points, h, found) for h in swept])
     arrays = {f"errors {kernel}": np.array(errors[kernel]) for kernel in KERNELS}
     return arrays | {f"rules {kernel}": np.array(ruled[kernel]) for kernel in KERNELS}
-
-
-RULES = (
-    "Silverman", "Scott", "cross-validation", "library's silverman", "library's scott",
-    "asymptotic optimum of p", "exact optimum of p",
-)  # fmt: skip
 
 
 def compute(config: Config, run: Run) -> dict[str, Any]:
@@ -513,6 +503,10 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         given = (config, n, config.repeats[i], known, run.generator("data", n))
         found = run.cell(f"sweep {n}", repeated, *given)
         arrays |= {f"{key} {n}": value for key, value in found.items()}
+    for kernel, j, _ in OPTIMA:
+        curves = (curve(arrays, kernel, n, j) for n in config.sizes)
+        rows = [optimum(config.swept(kernel), rows) for rows in curves]
+        arrays[f"optimum {kernel} {j}"] = np.array(rows)
     return arrays
 
 
@@ -520,11 +514,16 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
 
 
 def lowest(h: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """(h, value) at the bottom of a parabola in log h through the three lowest points."""
-    i = int(np.clip(np.argmin(values), 1, len(h) - 2))
+    """(h, value) at the bottom of a parabola in log h through the three lowest points.
+
+    Where the lowest is at an end of the sweep, the bottom is not known to lie inside: h is NaN.
+    """
+    i = int(np.argmin(values))
+    if i in (0, len(h) - 1):
+        return math.nan, float(values[i])
     a, b, c = np.polyfit(np.log(h[i - 1 : i + 2]) - np.log(h[i]), values[i - 1 : i + 2], 2)
-    if a <= 0:
-        return float(h[np.argmin(values)]), float(values.min())
+    if a <= 0:  # three equal values
+        return float(h[i]), float(values[i])
     u = float(np.clip(-b / (2 * a), math.log(h[i - 1] / h[i]), math.log(h[i + 1] / h[i])))
     return float(h[i]) * math.exp(u), float(a * u * u + b * u + c)
 
@@ -543,10 +542,11 @@ def curve(arrays: dict[str, np.ndarray], kernel: str, n: int, j: int) -> np.ndar
     return arrays[f"errors {kernel} {n}"][:, :, j]
 
 
-def spread(rows: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the first axis; 0 where all are infinite."""
-    finite = np.where(np.isfinite(rows), rows, 0.0)
-    return np.asarray(np.std(finite, axis=0, ddof=1) / math.sqrt(len(rows)))
+def spread(rows: np.ndarray) -> Any:
+    """Standard error of the mean over the first axis; NaN where a value is infinite."""
+    finite = np.isfinite(rows).all(axis=0)
+    error = mean_and_error(np.where(finite, rows, 0.0))[1]
+    return np.where(finite, error, math.nan)[()]
 
 
 # Which criterion of which kernel has a best bandwidth, and the power of n that theory gives it.
@@ -561,7 +561,7 @@ def best_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, 
     rows = []
     for kernel, j, _ in OPTIMA:
         for i, n in enumerate(config.sizes):
-            h, h_error, value, error = optimum(config.swept(kernel), curve(arrays, kernel, n, j))
+            h, h_error, value, error = arrays[f"optimum {kernel} {j}"][i]
             row = {
                 "kernel": kernel,
                 "criterion": CRITERIA[j],
@@ -582,11 +582,7 @@ def exponents(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, A
     rows = []
     ratio = math.log(config.sizes[-1] / config.sizes[0])
     for kernel, j, theory in OPTIMA:
-        ends = [
-            optimum(config.swept(kernel), curve(arrays, kernel, n, j))[:2]
-            for n in (config.sizes[0], config.sizes[-1])
-        ]
-        (first, first_error), (last, last_error) = ends
+        (first, first_error), (last, last_error) = arrays[f"optimum {kernel} {j}"][[0, -1], :2]
         row = {
             "kernel": kernel,
             "criterion": CRITERIA[j],
@@ -634,10 +630,11 @@ def note_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, 
     """The note's eight panels."""
     names = [(kernel, h) for kernel in KERNELS for h in config.bandwidths]
     rows = []
-    for (kernel, h), errors, apart in zip(names, arrays["errors"], arrays["apart"], strict=True):
-        row = {"kernel": kernel, "h": h} | dict(zip(CRITERIA, errors.tolist(), strict=True))
-        exact_mise = float(mise(kernel, np.array([h]), 60.0)[0])
-        rows.append(row | {"exact MISE": exact_mise, "library - algebra": float(apart)})
+    for i, (kernel, h) in enumerate(names):
+        row = {"kernel": kernel, "h": h}
+        row |= dict(zip(CRITERIA, arrays["errors"][i].tolist(), strict=True))
+        row |= {"exact MISE": arrays["note mise"][i], "library - algebra": arrays["apart"][i]}
+        rows.append(row)
     return rows
 
 
@@ -691,11 +688,10 @@ def draw_panels(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
             ax.set(xlim=(x[0], x[-1]), ylim=(0, top), xticks=(0, 1, 2))
             ax.tick_params(axis="x", pad=8)
             ax.set_title(f"$h = {h:g}$, ISE {found[0]:.3g}", fontsize=9.5)
-        row[0].set_ylabel(f"{name} kernel")
-    handles = [ax.get_legend_handles_labels() for ax in (axes[0, 0], axes[1, 0])]
-    lines = [handles[0][0][0], handles[1][0][0], handles[0][0][1]]
-    labels = [handles[0][1][0], handles[1][1][0], handles[0][1][1]]
-    fig.legend(lines, labels, loc="outside lower center", ncols=3)
+        row[0].set_ylabel("density")
+    for ax in axes[-1]:
+        ax.set_xlabel("x")
+    plots.legend_below(fig, axes[0, 0], axes[1, 0])
     fig.suptitle(
         f"Kernel density estimates of the same {len(points)} points (ticks); "
         "ISE: integrated squared error",
@@ -735,8 +731,8 @@ def draw_sweep(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         column[0].set(ylim=(low, None), title=f"{kernel} kernel")
         column[-1].set_xlabel("bandwidth h" if gaussian else "width h of the boxes")
     h, limit = config.swept("Gaussian"), arrays["limits"]
-    axes[1, 0].plot(h, limit[:, 2], "k:", lw=1.2)
-    axes[2, 0].plot(h, limit[:, 1], "k:", lw=1.2)
+    axes[1, 0].plot(h, limit[:, 1], "k:", lw=1.2)
+    axes[2, 0].plot(h, limit[:, 0], "k:", lw=1.2)
     for ax, j in ((axes[1, 0], 2), (axes[2, 0], 1)):
         least = min(curve(arrays, "Gaussian", n, j).mean(axis=0).min() for n in config.sizes)
         ax.set_ylim(bottom=0.4 * least)
@@ -744,9 +740,9 @@ def draw_sweep(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     words += ["KL(p, estimate) / nats", "P(estimate = 0)"]
     for ax, word in zip(axes.flat, words, strict=True):
         ax.set_ylabel(word)
-    axes[2, 1].set_ylim(bottom=1e-10)
+    axes[2, 1].set_ylim(bottom=2e-11)
     axes[2, 1].set_title("KL(p, estimate) = ∞ for every box estimate", fontsize=10)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=8.5)
+    plots.legend_below(fig, *axes.flat, columns=3)
     fig.suptitle("Errors against the bandwidth (mean ± standard error)", fontsize=11)
     return fig
 
@@ -773,8 +769,7 @@ def draw_scores(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         ax.set_ylabel("score")
     for ax in axes[-1]:
         ax.set_xlabel("x")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    plots.legend_below(fig, axes[0, 0])
     fig.suptitle(
         f"What score matching against a Parzen estimate learns from {len(arrays['points'])} points "
         "(scores beyond ±75 are cut)",
@@ -790,17 +785,15 @@ def draw_best(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     h = config.swept("Gaussian")
     for i, n in enumerate(config.sizes):
         bars(left, h, curve(arrays, "Gaussian", n, 3), plots.COLORS[i], f"n = {n}")
-    left.plot(h, arrays["limits"][:, 3], "k:", lw=1.2, label="n = ∞, exact")
+    left.plot(h, arrays["limits"][:, 2], "k:", lw=1.2, label="n = ∞, exact")
     left.axhline(1.0, color="0.5", lw=1.0, label="score 0 (box kernel)")
     left.set(xscale="log", yscale="log", xlabel="bandwidth h", ylabel="relative Fisher error")
     left.legend()
-    for color, (kernel, j, _) in zip(plots.COLORS, OPTIMA, strict=False):
-        if kernel == "box":
-            continue
-        found = [optimum(h, curve(arrays, kernel, n, j))[:2] for n in config.sizes]
-        width, error = np.array(found).T
-        names = {0: "ISE", 1: "KL(p, estimate)", 2: "KL(estimate, p)", 3: "Fisher"}
-        right.errorbar(config.sizes, width, error, fmt="o", color=color, capsize=2, label=names[j])
+    names = ("ISE", "KL(p, estimate)", "KL(estimate, p)", "Fisher")
+    for j, (name, color, mark) in enumerate(zip(names, plots.COLORS[4:8], "osD^", strict=True)):
+        width, error = arrays[f"optimum Gaussian {j}"][:, :2].T
+        beside = np.array(config.sizes) * 1.12 ** (j - 1.5)
+        right.errorbar(beside, width, error, fmt=mark, color=color, capsize=2, label=name)
     exact_h = arrays["best Gaussian"][:, 0]
     right.plot(config.sizes, exact_h, color="black", lw=1.2, label="least MISE, exact")
     label = "asymptotic, $n^{-1/5}$"

@@ -5,14 +5,15 @@
 
 Four questions, each with the exact answer beside the measured one:
 
-    ascent        without noise every point climbs to a mode: the shares are those of the basins,
-                  not the weights, and no width is left
+    ascent        without noise the points climb to the modes, the more slowly the nearer to a
+                  watershed they start: the shares are those of the basins, not the weights
     occupancy     share of mode k at time t = E r_k(X_t), r_k(x) = P(component k | x), for particles
                   and for the exact law of X_t: finite volumes in 1-D (`fokker_planck.langevin`);
                   in the plane a reversible lattice, rates sqrt(p_j/p_i)/w^2 between neighbours at
                   distance w (Lie, Fackeldey and Weber, SIAM J. Matrix Anal. Appl. 34 (2013) 738);
                   its error is what halving the cells and the time steps changes, over 3
-    relaxation    1/lambda_1, the slowest time of the lattice's generator
+    relaxation    1/lambda_k of the lattice's generator: the slowest time of all, and the slowest
+                  that a start excites, as the shares are sum_k a_k exp(-lambda_k t)
     bias          the law that the unadjusted step h keeps, from its transition kernel
                   N(x + h s(x), 2 h) on a grid, beside particles, and beside the Metropolis-adjusted
                   algorithm, which keeps p
@@ -27,7 +28,7 @@ its finite-difference scheme, whose walls at 0 and 10 absorb.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ import numpy as np
 
 from diffscience import GaussianMixture, fokker_planck, gallery, julia, langevin, metrics, plots
 from diffscience.boxes import Boxes
-from diffscience.errors import ArgumentError
+from diffscience.errors import ArgumentError, number, whole
+from diffscience.estimates import Estimate, mean_and_error
 from diffscience.study import Run, Study, run_file
 from diffscience.targets import Target
 
@@ -46,9 +48,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 GAMMA = 0.5  # of the note: its time is ours over gamma
+EXCITED = 1e-6  # of a share, from where on a start counts as exciting a relaxation
+NEAR = 1e-3  # of its mode, where a point that climbs counts as arrived
+WINDOW = (-7.0, 7.0, -7.0, 7.0)  # of the pictures in the plane
 NOTE_STEPS, NOTE_PARTICLES = 128, 1024  # of the note's runs in the plane, to its t = 10
-RECORDED = {10.0: 0.50, 100.0: 0.207}
-"""Shares of the mode of weight 0.2 that earlier runs of the note's recipe counted, by its time."""
 LATE = 10.0  # from here on the exact evolution takes longer steps, and records are multiples of 0.5
 
 
@@ -79,7 +82,7 @@ def note_law() -> GaussianMixture:
 
 
 def close_law() -> GaussianMixture:
-    """0.4 N(2, 1) + 0.6 N(4, 1): two modes so close that Langevin crosses in no time."""
+    """0.4 N(2, 1) + 0.6 N(4, 1): two components, one mode; its relaxation time is 2.03."""
     return GaussianMixture([0.4, 0.6], [[2.0], [4.0]], [[[1.0]], [[1.0]]])
 
 
@@ -106,11 +109,13 @@ class Config:
     particles, step : of each Langevin run; 0.05 is a multiple of the step.
     times, horizon : when occupancies are recorded, and where the long runs end.
     frames, drawn : of the animations; points of a panel in the plane.
-    cells, side, substep : cells of the line, cells along a side of the plane (even numbers), and
-        the time step of the exact evolution in the plane before t = 10, a fifth of it on the line.
+    cells, side, substep : cells of the line (even), cells along a side of the plane (a multiple of
+        16, so that walls of cells lie at -6 and 6, and in the coarse grid too), and the time step
+        of the exact evolution in the plane before t = 10, a fifth of it on the line.
     starts, climb, ascent_step : points that climb, and their steps.
     pixels : along a side of the map of the basins.
-    steps, time, chains : step lengths whose bias is measured, for how long, on how many particles.
+    steps, time, chains, groups : step lengths whose bias is measured, for how long, on how many
+        particles, and in how many independent groups of them.
     kernel : grid points of the transition kernel.
     repeats : fresh true samples behind a floor.
     """
@@ -134,16 +139,16 @@ class Config:
     steps: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     time: float = 20.0
     chains: int = 40000
+    groups: int = 40
     kernel: int = 1400
     repeats: int = 12
     seed: int = 1
 
     def __post_init__(self) -> None:
-        steps = 0.05 / self.step if self.step > 0 else 0.0
-        if not steps > 0.5 or abs(steps - round(steps)) > 1e-9:
+        number("step", self.step, 0, ends="()")
+        number("substep", self.substep, 0, 0.5, ends="(]")
+        if self.step > 0.05 or abs(0.05 / self.step - round(0.05 / self.step)) > 1e-9:
             raise ArgumentError("step", "divide 0.05 evenly", self.step)
-        if not 0 < self.substep <= 0.5:
-            raise ArgumentError("substep", "be above 0 and at most 0.5", self.substep)
         if self.times[0] != 0 or np.any(np.diff(self.times) <= 0) or 5.0 not in self.times:
             raise ArgumentError("times", "increase from 0 and hold 5", self.times)
         counts = np.array(self.times) / self.step
@@ -153,12 +158,15 @@ class Config:
             raise ArgumentError("horizon", "be one of the times, at least 10", self.horizon)
         if any(not 0 < h < 2 for h in self.steps) or np.any(np.diff(self.steps) <= 0):
             raise ArgumentError("steps", "increase between 0 and 2", self.steps)
-        for name in ("particles", "chains", "starts", "drawn", "frames", "repeats"):
-            if getattr(self, name) < 2:
-                raise ArgumentError(name, "be at least 2", getattr(self, name))
-        for name in ("cells", "side"):
-            if getattr(self, name) % 2 or getattr(self, name) < 4:
-                raise ArgumentError(name, "be an even number of at least 4", getattr(self, name))
+        number("time", self.time, 2 * max(self.steps))
+        number("ascent_step", self.ascent_step, 0, ends="()")
+        counted = ("particles", "drawn", "frames", "starts", "climb", "pixels")
+        for name in (*counted, "groups", "kernel", "repeats"):
+            whole(name, getattr(self, name), 2)
+        for name, least, factor in (("cells", 4, 2), ("side", 16, 16), ("chains", 4, self.groups)):
+            whole(name, getattr(self, name), least)
+            if getattr(self, name) % factor:
+                raise ArgumentError(name, f"be a multiple of {factor}", getattr(self, name))
 
 
 def end_of(config: Config, name: str) -> float:
@@ -217,15 +225,15 @@ def basin_edge(law: GaussianMixture) -> float:
 
 
 def ascents(config: Config, case: Case, generator: Any) -> dict[str, Any]:
-    """Counts of the basins and the width left in each, from the start and from the law itself."""
+    """Counts of the basins and the share of each that has arrived, from the start and the law."""
     found: dict[str, Any] = {"modes": modes_of(case.law)}
     for key, law in (("start", case.start), ("law", case.law)):
         x = law.sample(config.starts, generator)
         mode, end = basins(case.law, x, config.climb, config.ascent_step)
         count = np.bincount(mode, minlength=len(case.law.weights))
-        gap = np.linalg.norm(end - found["modes"][mode], axis=1)
-        # Points that start beside a watershed are still on their way: the median is not.
-        found |= {f"{key} count": count, f"{key} gap": np.median(gap)}
+        near = np.linalg.norm(end - found["modes"][mode], axis=1) < NEAR
+        arrived = np.bincount(mode, near, minlength=len(count)) / np.maximum(count, 1)
+        found |= {f"{key} count": count, f"{key} arrived": arrived}
         found[f"{key} exact"] = np.full(len(count), np.nan)
         if case.law.dim == 1:
             below = float(law.cdf(np.array([[basin_edge(case.law)]]))[0])
@@ -258,8 +266,7 @@ def watershed(config: Config, case: Case, generator: Any) -> dict[str, Any]:
 
 def share(law: GaussianMixture, x: np.ndarray) -> np.ndarray:
     """(mean of r_k over points (n, D), its standard error), (K, 2)."""
-    r = metrics.responsibilities(x, law)
-    return np.stack([r.mean(axis=0), r.std(axis=0, ddof=1) / math.sqrt(len(r))], axis=-1)
+    return np.stack(mean_and_error(metrics.responsibilities(x, law)), axis=-1)
 
 
 def nearest(law: GaussianMixture, x: np.ndarray) -> np.ndarray:
@@ -289,10 +296,15 @@ def grid_of(kept: np.ndarray, substep: float) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def middles(edges: np.ndarray) -> np.ndarray:
+    """The middles of cells between edges."""
+    return 0.5 * (edges[1:] + edges[:-1])
+
+
 def line(case: Case, cells: int, kept: np.ndarray, substep: float) -> dict[str, np.ndarray]:
     """The exact evolution on the line: mean densities over the cells (T, cells), shares (T, K)."""
     edges = fokker_planck.cells(case.low, case.high, cells)
-    r = metrics.responsibilities(0.5 * (edges[1:] + edges[:-1])[:, None], case.law)
+    r = metrics.responsibilities(middles(edges)[:, None], case.law)
     start = fokker_planck.averages(case.start, edges)
     times = grid_of(kept, substep)
     run = fokker_planck.langevin(case.law, start, edges, times)
@@ -347,27 +359,49 @@ def plane(case: Case, side: int, kept: np.ndarray, substep: float) -> dict[str, 
     return {"share": found[:, 0], "count": found[:, 1]}
 
 
-def relaxation(case: Case, n: int) -> float:
-    """1/lambda_1 of the lattice: after it the slowest part of the law's error is 1/e of itself."""
+def relaxation(same: Sequence[Case], n: int) -> np.ndarray:
+    """(slowest time of the lattice, slowest time in the shares from the start): (cases, 2).
+
+    same : cases that differ in their starts alone. With H phi_k = -lambda_k phi_k the shares are
+    sum_k a_k exp(-lambda_k t), a_k = <phi_k/sqrt(p), start> <sqrt(p) phi_k, r>, where symmetry may
+    make an a_k vanish; here it counts from `EXCITED` on, NaN if none of three does.
+    """
     from scipy.sparse.linalg import eigsh
 
-    H = lattice(case.law, case.low, case.high, n)[2]
+    law = same[0].law
+    points, _, H = lattice(law, same[0].low, same[0].high, n)
     start = np.ones(H.shape[0])  # a start of its own would be random
-    values = eigsh(-H, k=2, sigma=-1e-3, v0=start, return_eigenvectors=False)
-    return float(1 / np.max(values))
+    values, modes = eigsh(-H, k=4, sigma=-1e-3, v0=start)
+    slow = np.argsort(values)[1:]
+    times, modes = 1 / values[slow], modes[:, slow]
+    log_p = law.log_prob(points)
+    root = np.exp(0.5 * (log_p - log_p.max()))[:, None]
+    after = (modes * root).T @ metrics.responsibilities(points, law)
+    rows = []
+    for case in same:
+        p = np.exp(case.start.log_prob(points))
+        before = (modes / root).T @ (p / p.sum())
+        excited = np.abs(before[:, None] * after).max(axis=1) > EXCITED
+        rows.append([times[0], times[excited].max() if excited.any() else math.nan])
+    return np.array(rows)
+
+
+def relaxations(config: Config, same: Sequence[Case]) -> dict[str, np.ndarray]:
+    """(cases, slowest and excited, value and error of the grid)."""
+    n = config.cells if same[0].law.dim == 1 else config.side
+    fine, coarse = relaxation(same, n), relaxation(same, n // 2)
+    return {"times": np.stack([fine, np.abs(fine - coarse) / 3], axis=-1)}
 
 
 def exactly(config: Config, case: Case, kept: np.ndarray) -> dict[str, Any]:
-    """Shares with the error of their grid, densities on the line, and the relaxation time."""
+    """Shares with the error of their grid, and densities on the line."""
     on_line = case.law.dim == 1
     solve, n = (line, config.cells) if on_line else (plane, config.side)
     dt = config.substep / 5 if on_line else config.substep
     fine, coarse = solve(case, n, kept, dt), solve(case, n // 2, kept, 2 * dt)
-    slow, rough = relaxation(case, n), relaxation(case, n // 2)
     found = {
         "exact": fine["share"],
         "grid error": np.abs(fine["share"] - coarse["share"]) / 3,
-        "relaxation": np.array([slow, abs(slow - rough) / 3]),
     }
     if not on_line:
         found["count"] = fine["count"]
@@ -410,10 +444,10 @@ def replay(begin: str, late: float) -> dict[str, np.ndarray]:
 
 
 def absorbed() -> dict[str, float]:
-    """The note's finite differences: mass left at its last time, and that time in its units.
+    """The note's finite differences: mass at first, mass at its last time, and that time.
 
     Explicit centred differences on 200 points of [0, 10], zero at both ends; 3961 steps, kept up to
-    the last multiple of 19.
+    the last multiple of 19. Times are the note's.
     """
     x = np.linspace(0.0, 10.0, 200)
     dx, law = x[1] - x[0], note_law()
@@ -428,6 +462,13 @@ def absorbed() -> dict[str, float]:
         change += (spread[2:] - 2 * spread[1:-1] + spread[:-2]) / (2 * dx**2)
         p = np.concatenate([[0.0], p[1:-1] + dt * change, [0.0]])
     return {"first": first, "mass": p.sum() * dx, "time": last * dt}
+
+
+def between(case: Case, density: np.ndarray, low: float, high: float) -> float:
+    """The mass in [low, high] of mean densities over the cells."""
+    edges = fokker_planck.cells(case.low, case.high, len(density))
+    cdf = np.append(0.0, np.cumsum(density * np.diff(edges)))
+    return float(np.diff(np.interp([low, high], edges, cdf))[0])
 
 
 # Bias -------------------------------------------------------------------------------------------
@@ -466,30 +507,41 @@ def kept_law(law: GaussianMixture, h: float, m: int) -> dict[str, np.ndarray]:
 
 
 def chains(config: Config, h: float, adjusted: bool, generator: Any) -> dict[str, np.ndarray]:
-    """Relative error of the variance, W1 (each: value, error, floor, its error), and acceptance."""
+    """(relative error of the variance, its error), (W1, error, floor, its error), acceptance."""
     law, steps = close_law(), math.ceil(config.time / h)
-    start, accepted = normal(5.0, 1.0).sample(config.chains, generator), math.nan
+    start = normal(5.0, 1.0).sample(config.chains, generator)
     if adjusted:
-        run = langevin.mala(law.log_prob, law.score, start, steps, generator, step=h)
-        *_, (_, x, accepted) = run
+        x, accepted = accepting(law, np.split(start, config.groups), steps, h, generator)
     else:
         *_, (_, x) = langevin.langevin(law.score, start, steps, generator, step=h)
-    # The mean share accepted over the steps, on independent particles: at most 1/4 each.
-    spread = math.sqrt(accepted * (1 - accepted) / config.chains) if adjusted else math.nan
+        accepted = np.full(2, math.nan)
+    true, (v, error) = float(law.cov[0, 0]), variance(x[:, 0])
     w1 = metrics.wasserstein(x, law, generator, 1, repeats=config.repeats)
     return {
-        "variance": _variance(x[:, 0], law, config.repeats, generator),
+        "variance": np.array([v / true - 1, error / true]),
         "w1": np.array([w1.value, w1.error, w1.floor, w1.floor_error]),
-        "accepted": np.array([accepted, spread]),
+        "accepted": accepted,
     }
 
 
-def _variance(x: np.ndarray, law: GaussianMixture, repeats: int, generator: Any) -> np.ndarray:
-    """(var x / var p - 1, its standard error, its floor, the spread of the floor)."""
-    true = float(law.cov[0, 0])
-    floors = [law.sample(len(x), generator).var() / true - 1 for _ in range(repeats)]
-    error = np.std((x - x.mean()) ** 2, ddof=1) / math.sqrt(len(x)) / true
-    return np.array([x.var() / true - 1, error, 0.0, np.std(floors, ddof=1)])
+def accepting(
+    law: GaussianMixture, groups: list[np.ndarray], steps: int, h: float, generator: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the adjusted chains end, and (the share accepted in their second half, its error).
+
+    The first half forgets the start; the error is that of the mean over the independent groups.
+    """
+    ends, shares, half = [], [], steps // 2
+    for start in groups:
+        run = list(langevin.mala(law.log_prob, law.score, start, steps, generator, step=h))
+        ends.append(run[-1][1])
+        shares.append((steps * run[-1][2] - half * run[half][2]) / (steps - half))
+    return np.concatenate(ends), np.array(mean_and_error(shares))
+
+
+def variance(x: np.ndarray) -> tuple[float, float]:
+    """(var x, its standard error) of points (n,): a mean of squares."""
+    return mean_and_error((x - x.mean()) ** 2)
 
 
 STEP_RULES = {
@@ -500,40 +552,58 @@ STEP_RULES = {
 }
 
 
-def conventions(config: Config, seed: int, h: float = 0.1) -> dict[str, np.ndarray]:
-    """On N(0, 1) for time 10, with the same noise: (variance, error, largest distance) of each."""
-    law, steps = normal(0.0, 1.0), round(10 / h)
-    x0 = law.sample(config.chains, seed)
+def conventions(config: Config, generator: Any, seed: int, h: float = 0.1) -> dict[str, np.ndarray]:
+    """On N(0, 1) for time 10: (variance, error, largest distance from the first, exact) of each.
 
-    def by_hand(drift: float, noise: float) -> np.ndarray:
-        x, generator = x0, np.random.default_rng(seed)
+    generator : of the start; seed : of the noise, which is the same for all.
+    """
+    law, steps, dt = normal(0.0, 1.0), round(10 / h), h / GAMMA
+    start = law.sample(config.chains, generator)
+
+    def noise() -> np.random.Generator:
+        return np.random.default_rng(seed)
+
+    def by_hand(drift: float, deviation: float) -> np.ndarray:
+        x, draws = start, noise()
         for _ in range(steps):
-            x = x + drift * law.score(x) + noise * generator.standard_normal(x.shape)
+            x = x + drift * law.score(x) + deviation * draws.standard_normal(x.shape)
         return x
 
-    generators = [np.random.default_rng(seed) for _ in range(2)]
-    *_, (_, by_step) = langevin.langevin(law.score, x0, steps, generators[0], step=h)
-    *_, (_, by_epsilon) = langevin.langevin(law.score, x0, steps, generators[1], epsilon=2 * h)
-    dt = h / GAMMA
+    *_, (_, by_step) = langevin.langevin(law.score, start, steps, noise(), step=h)
+    *_, (_, by_epsilon) = langevin.langevin(law.score, start, steps, noise(), epsilon=2 * h)
     ends = (
         by_step,
         by_epsilon,
         by_hand(GAMMA * dt, math.sqrt(2 * GAMMA * dt)),
         by_hand(h, math.sqrt(h)),
     )
-    rows = []
-    for x in ends:
-        error = np.std((x - x.mean()) ** 2, ddof=1) / math.sqrt(len(x))
-        rows.append([x.var(), error, np.max(np.abs(x - by_step))])
+    rows = [[*variance(x[:, 0]), np.max(np.abs(x - by_step))] for x in ends]
     exact = np.array([1.0, 1.0, 1.0, 0.5]) / (1 - h / 2)
     return {"rows": np.column_stack([rows, exact])}
+
+
+# Backgrounds ------------------------------------------------------------------------------------
+
+
+def backgrounds(config: Config, n: int = 100) -> dict[str, np.ndarray]:
+    """The targets of the pictures: densities on the line's cells, log-densities in the plane."""
+    case = cases()["note"]
+    middle = middles(fokker_planck.cells(case.low, case.high, config.cells))
+    left, right = WINDOW[:2]
+    axis = left + (right - left) * (np.arange(n) + 0.5) / n
+    pixels = np.stack(np.meshgrid(axis, axis), axis=-1)
+    return {
+        "middle": middle,
+        "line": np.exp(case.law.log_prob(middle[:, None])),
+        "plane": cases()["trimodal"].law.log_prob(pixels).astype(np.float32),
+    }
 
 
 # Computing --------------------------------------------------------------------------------------
 
 
 def compute(config: Config, run: Run) -> dict[str, Any]:
-    """Ascent, occupancy, the note's runs, and bias."""
+    """Ascent, occupancy, relaxation, the note's runs, and bias."""
     arrays: dict[str, Any] = {}
     for name, case in cases().items():
         kept = times_of(config, name)
@@ -545,16 +615,37 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         ):
             found = run.cell(f"{name} {key}", function, config, case, *extra)
             arrays |= {f"{name} {key} {part}": value for part, value in found.items()}
+    for names in (("note",), ("bimodal",), ("trimodal", "uniform")):
+        same = [cases()[name] for name in names]
+        slow = run.cell(f"relaxation {names[0]}", relaxations, config, same)["times"]
+        arrays |= {f"{name} relaxation": row for name, row in zip(names, slow, strict=True)}
     own = run.generator("watershed")
     found = run.cell("watershed", watershed, config, cases()["uniform"], own)
     arrays |= {f"watershed {part}": value for part, value in found.items()}
+    found = run.cell("backgrounds", backgrounds, config)
+    arrays |= {f"background {part}": value for part, value in found.items()}
+    own, seed = run.generator("conventions"), run.seed_for("conventions", "noise")
+    arrays["conventions"] = run.cell("conventions", conventions, config, own, seed)["rows"]
+    return arrays | replays(config, run, arrays) | biases(config, run)
+
+
+def replays(config: Config, run: Run, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The note's runs; `arrays` hold its exact law."""
     late = min(config.horizon, 50.0) / GAMMA
+    more: dict[str, Any] = {"replay late": late}
     for begin in ("trimodal", "uniform"):
         found = run.cell(f"replay {begin}", replay, begin, late)
-        arrays |= {f"replay {begin} {part}": value for part, value in found.items()}
-    arrays["replay late"] = late
-    arrays |= {f"absorbed {key}": v for key, v in run.cell("absorbed", absorbed).items()}
-    arrays["conventions"] = run.cell("conventions", conventions, config, run.seed)["rows"]
+        more |= {f"replay {begin} {part}": value for part, value in found.items()}
+    more |= {f"absorbed {key}": v for key, v in run.cell("absorbed", absorbed).items()}
+    case, end = cases()["note"], GAMMA * float(more["absorbed time"])
+    places = [place_of(arrays, "note", t) for t in (0.0, end)]
+    held = [between(case, arrays["note exact density"][i], 0.0, 10.0) for i in places]
+    return more | {"absorbed exact": np.array(held)}
+
+
+def biases(config: Config, run: Run) -> dict[str, Any]:
+    """What each step keeps, exactly and measured."""
+    arrays: dict[str, Any] = {}
     for h in sorted({config.step, *config.steps}):
         found = run.cell(f"kernel note {h}", kept_law, note_law(), h, config.kernel)
         arrays |= {f"kernel note {h} {part}": value for part, value in found.items()}
@@ -566,6 +657,11 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
             found = run.cell(key, chains, config, h, way == "mala", run.generator("bias", key))
             arrays |= {f"{key} {part}": value for part, value in found.items()}
     return arrays
+
+
+def place_of(arrays: dict[str, np.ndarray], name: str, t: float) -> int:
+    """Which of the kept times of a case is nearest to t."""
+    return int(np.argmin(np.abs(arrays[f"{name} times"] - t)))
 
 
 # Tables -----------------------------------------------------------------------------------------
@@ -585,7 +681,12 @@ def mode_name(case: Case, k: int) -> str:
 
 
 def occupancy_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Shares of the modes: particles beside the exact law; of two modes, the lighter one."""
+    """Shares of the modes: particles beside the exact law; of two modes, the lighter one.
+
+    The excess is over sampling and the grid; the bias of the particles' own step is left in it (in
+    the end -0.003 on the note's law: table "kernel"). Rows of one case are of the same particles,
+    and so not independent.
+    """
     rows = []
     for name, case in cases().items():
         modes, times = SHOWN[name]
@@ -593,7 +694,7 @@ def occupancy_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[
         for i, t in enumerate(arrays[f"{name} times"].tolist()):
             for k in modes if t in times else []:
                 value, spread = arrays[f"{name} particles share"][i, k]
-                excess = (value - exact[i, k]) / math.hypot(spread, error[i, k])
+                excess = Estimate(value, spread, exact[i, k], error[i, k]).excess()
                 rows.append(
                     {"law": case.title, "start": case.begin, "mode": mode_name(case, k)}
                     | {"t": t, "t of the note": t / GAMMA, "share": value, "error": spread}
@@ -618,45 +719,47 @@ def ascent_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str
                     | {"mode": mode_name(case, k), "weight": float(case.law.weights[k])}
                     | {"share": p, "error": math.sqrt(p * (1 - p) / config.starts)}
                     | {"exact share": arrays[f"{name} ascent {key} exact"][k]}
-                    | {"median distance to the mode": float(arrays[f"{name} ascent {key} gap"])}
+                    | {f"of them within {NEAR:g}": arrays[f"{name} ascent {key} arrived"][k]}
                 )
     return rows
 
 
 def note_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The note's runs, replayed, beside the exact law at the same time."""
+    """The note's runs, replayed, beside the exact law at the kept time nearest to theirs."""
     rows: list[dict[str, Any]] = []
     for name in ("trimodal", "uniform"):
-        begin = f"from {cases()[name].begin}"
+        case = cases()[name]
+        weight = f"the mode of weight {float(case.law.weights[2]):g} from {case.begin}"
         for i, t in enumerate((10.0, float(arrays["replay late"]))):
-            place = int(np.argmin(np.abs(arrays[f"{name} times"] - GAMMA * t)))
+            place = place_of(arrays, name, GAMMA * t)
             value, error = arrays[f"replay {name} share"][i, 2]
             exact = arrays[f"{name} exact exact"][place, 2]
-            row = {"quantity": f"share of the mode of weight 0.2 {begin}", "t of the note": t}
+            row: dict[str, Any] = {"quantity": f"share of {weight}", "t of the note": t}
             row |= {"t": GAMMA * t, "note replayed": value, "error": error, "exact": exact}
             rows.append(row | {"excess": (value - exact) / error})
-            count = arrays[f"replay {name} count"][i, 2]
+            value = arrays[f"replay {name} count"][i, 2]
             exact = arrays[f"{name} exact count"][place, 2]
             error = math.sqrt(exact * (1 - exact) / NOTE_PARTICLES)
-            row = row | {"quantity": f"points nearest to its mean {begin}", "note replayed": count}
-            row |= {"error": error, "exact": exact, "excess": (count - exact) / error}
-            recorded = RECORDED.get(t, math.nan) if name == "trimodal" else math.nan
-            rows.append(row | {"counted before": recorded})
-    end, mass = float(arrays["absorbed time"]), float(arrays["absorbed mass"])
-    row = {"quantity": "mass left by the note's finite differences on [0, 10]"}
-    row |= {"t of the note": end, "t": GAMMA * end, "note replayed": mass}
-    rows.append(row | {"error": 0.0, "exact": 1.0, "excess": math.nan})
+            row |= {"quantity": f"points nearest to {weight}", "note replayed": value}
+            rows.append(row | {"error": error, "exact": exact, "excess": (value - exact) / error})
+    ends = (("first", 0.0), ("mass", float(arrays["absorbed time"])))
+    for (key, t), exact in zip(ends, arrays["absorbed exact"], strict=True):
+        row = {"quantity": "mass in [0, 10] by the note's finite differences", "t of the note": t}
+        row |= {"t": GAMMA * t, "note replayed": float(arrays[f"absorbed {key}"]), "exact": exact}
+        rows.append(row)
     return rows
 
 
 def relaxation_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The slowest time of each law, and how far the shares still are at the end."""
+    """The slowest time of each law and of each start, and how far the shares are at the end."""
     rows = []
     for name, case in cases().items():
-        slow, error = arrays[f"{name} exact relaxation"]
+        (slow, error), (own, own_error) = arrays[f"{name} relaxation"]
         gap = np.abs(arrays[f"{name} exact exact"][-1] - np.asarray(case.law.weights)).max()
-        row = {"law": case.title, "start": case.begin, "relaxation time": slow}
-        row |= {"grid error": error, "relaxation time of the note": slow / GAMMA}
+        row: dict[str, Any] = {"law": case.title, "start": case.begin}
+        row |= {"slowest time": slow, "grid error": error}
+        row |= {"slowest from this start": own, "its grid error": own_error}
+        row |= {"the same, note's time": own / GAMMA}
         row |= {"end t": end_of(config, name), "exact share off by": gap}
         if case.law.dim == 1:
             row["largest density error of the grid"] = arrays[f"{name} exact density error"]
@@ -665,34 +768,42 @@ def relaxation_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict
 
 
 def bias_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Bias of the law that each step keeps, and acceptance."""
+    """Bias of the law that each step keeps, and acceptance; an excess is in standard errors.
+
+    W1 is held against its floor, and for an unadjusted step against the exact W1 of the law that
+    the step keeps, which the W1 of a finite sample exceeds where it is near the floor.
+    """
     rows = []
     for h in config.steps:
         for way, method in (("ula", "unadjusted"), ("mala", "Metropolis-adjusted")):
             key, exact = f"{way} {h}", f"kernel close {h}"
-            v, w = arrays[f"{key} variance"], arrays[f"{key} w1"]
+            (v, error), w1 = arrays[f"{key} variance"], Estimate(*arrays[f"{key} w1"])
+            accepted, spread = arrays[f"{key} accepted"]
             unadjusted = way == "ula"
-            true = float(arrays[f"{exact} variance"]) if unadjusted else 0.0
+            true, far = (float(arrays[f"{exact} {part}"]) for part in ("variance", "w1"))
+            true, far = (true, far) if unadjusted else (0.0, 0.0)
+            wanted = math.nan if unadjusted else float(arrays[f"{exact} accepted"])
             rows.append(
-                {"step h": h, "method": method, "var/true - 1": v[0], "error": v[1]}
-                | {"exact": true, "excess": (v[0] - true) / math.hypot(v[1], v[3])}
-                | {"W1": w[0], "W1 error": w[1], "W1 floor": w[2], "W1 floor error": w[3]}
-                | {"W1 excess": (w[0] - w[2]) / math.hypot(w[1], w[3])}
-                | {"exact W1": float(arrays[f"{exact} w1"]) if unadjusted else 0.0}
-                | {"accepted": arrays[f"{key} accepted"][0]}
-                | {"exact accepted": math.nan if unadjusted else arrays[f"{exact} accepted"]}
+                {"step h": h, "method": method, "var/true - 1": v, "error": error}
+                | {"exact": true, "excess": (v - true) / error}
+                | {"W1": w1.value, "W1 error": w1.error, "W1 floor": w1.floor}
+                | {"W1 floor error": w1.floor_error, "W1 excess": w1.excess(), "exact W1": far}
+                | {"W1 off exact": (w1.value - far) / w1.error if unadjusted else math.nan}
+                | {"accepted": accepted, "accepted error": spread, "exact accepted": wanted}
+                | {"accepted excess": (accepted - wanted) / spread}
             )
     return rows
 
 
 def kernel_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """What each step keeps on the note's law, exactly."""
+    case = cases()["note"]
     return [
         {
             "step h": h,
             "step of the note": h / GAMMA,
-            "share of the mode (7)": arrays[f"kernel note {h} share"][1],
-            "weight": 0.4,
+            f"share of the mode {mode_name(case, 1)}": arrays[f"kernel note {h} share"][1],
+            "weight": float(case.law.weights[1]),
             "var/true - 1": float(arrays[f"kernel note {h} variance"]),
             "W1": float(arrays[f"kernel note {h} w1"]),
             "accepted when adjusted": float(arrays[f"kernel note {h} accepted"]),
@@ -744,7 +855,8 @@ def over_time(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
                 t[shown], value, error, fmt="o", color=color, markersize=3.5, capsize=2,
                 label=f"mode {mode_name(case, k)}, weight {weight:g}", zorder=4,
             )  # fmt: skip
-        ax.axvline(5.0, color="0.6", linewidth=1.0, linestyle=":", zorder=1)
+        if name != "bimodal":  # which is no case of the note
+            ax.axvline(5.0, color="0.6", linewidth=1.0, linestyle=":", zorder=1)
         ax.set(xscale="log", xlabel="time t", ylabel="share of the mode")
         ticks = [x for x in (0.1, 1.0, 10.0, 100.0) if t[1] <= x <= t[-1]]
         ticks = ticks if len(ticks) > 1 else [0.2, 0.5, 1.0, 2.0, 5.0]
@@ -780,10 +892,10 @@ def climbs(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     ax.plot(modes[:, 0], modes[:, 1], "k*", markersize=8)
     ax.grid(False)
     ax.set(title="basins and ascents", xlim=(-h, h), ylim=(-h, h))
-    ax.set(xticks=(-5, 0, 5), yticks=(-5, 0, 5))
+    ax.set(xticks=(-5, 0, 5), yticks=(-5, 0, 5), xlabel="$x_1$", ylabel="$x_2$")
     line_ascents(axes[0, 1], arrays)
     basin_bars(axes[0, 2], config, arrays)
-    fig.suptitle("Ascent without noise: every point ends on a mode, in shares that are not weights")
+    fig.suptitle("Ascent without noise: points climb to the modes, in shares that are not weights")
     return fig
 
 
@@ -821,33 +933,28 @@ def histograms(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     """The note's law on the line at six times."""
     fig, axes = plots.figure(2, 3, height=4.9, share=True)
     for ax, t in zip(axes.flat, (0.0, 0.2, 0.5, 1.0, 2.0, 5.0), strict=True):
-        snapshot(ax, config, arrays, int(np.searchsorted(arrays["note times"], t - 1e-9)))
+        snapshot(ax, config, arrays, place_of(arrays, "note", t))
     for ax in axes[1]:
         ax.set_xlabel("x")
     for ax in axes[:, 0]:
         ax.set_ylabel("density")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    plots.legend_below(fig, axes[0, 0])
     fig.suptitle(f"From N(5, 1) to 0.6 N(3, 1) + 0.4 N(7, 0.5²): {config.particles} particles")
     return fig
 
 
 def snapshot(ax: Axes, config: Config, arrays: dict[str, np.ndarray], place: int) -> None:
     """Histogram, exact law and target at one kept time of the note's law."""
-    case, t = cases()["note"], float(arrays["note times"][place])
+    t = float(arrays["note times"][place])
     bins = np.linspace(0.0, 10.0, 61 if config.particles > 1000 else 31)
     x = arrays["note particles states"][place, :, 0].astype(np.float64)
     height = np.histogram(x, bins)[0] / (len(x) * np.diff(bins))
     ax.stairs(height, bins, fill=True, color=plots.COLORS[0], alpha=0.45, label="particles")
-    edges = fokker_planck.cells(case.low, case.high, config.cells)
-    middle = 0.5 * (edges[1:] + edges[:-1])
+    middle, target = arrays["background middle"], arrays["background line"]
     ax.plot(middle, arrays["note exact density"][place], color="black", label="exact law of $X_t$")
-    target = np.exp(case.law.log_prob(middle[:, None]))
     ax.plot(middle, target, color=plots.COLORS[2], linestyle="--", linewidth=1.2, label="target")
-    share_, exact = (
-        arrays["note particles share"][place, 1, 0],
-        arrays["note exact exact"][place, 1],
-    )
+    share_ = arrays["note particles share"][place, 1, 0]
+    exact = arrays["note exact exact"][place, 1]
     ax.set_title(f"t = {t:.1f} (note: {t / GAMMA:.1f})\nright: {share_:.3f}, exact {exact:.3f}")
     ax.title.set_fontsize(10)
     ax.set(xlim=(0, 10), ylim=(0, 0.48))
@@ -858,15 +965,15 @@ def heat(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     fig, axes = plots.figure(1, 2, height=3.6)
     for ax, name in zip(axes[0], ("note", "bimodal"), strict=True):
         case, t = cases()[name], arrays[f"{name} times"]
-        x = np.linspace(case.low, case.high, config.cells + 1)
         density = arrays[f"{name} exact density"]
         if name == "bimodal":
             density, t = density[1:], t[1:]
             ax.set_xscale("log")
-        image = ax.pcolormesh(t, 0.5 * (x[1:] + x[:-1]), density.T, shading="gouraud")
+        middle = middles(fokker_planck.cells(case.low, case.high, config.cells))
+        image = ax.pcolormesh(t, middle, density.T, shading="gouraud")
         image.set_rasterized(True)
         ax.grid(False)
-        slow = float(arrays[f"{name} exact relaxation"][0])
+        slow = float(arrays[f"{name} relaxation"][1, 0])
         ax.set_title(f"{case.title}\nrelaxation time {slow:.1f}", fontsize=10)
         ax.set(xlabel="time t", ylabel="x", ylim=(0, 10) if name == "note" else (-6, 6))
         fig.colorbar(image, ax=ax, label="density")
@@ -879,28 +986,33 @@ def scatter(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     moments = [0.0, 1.0, 5.0, min(50.0, config.horizon)]
     fig, axes = plots.figure(2, 4, height=4.9, share=True)
     for row, name in zip(axes, ("trimodal", "uniform"), strict=True):
-        for ax, t in zip(row, moments, strict=True):
-            place = int(np.searchsorted(arrays[f"{name} times"], t - 1e-9))
+        for ax, moment in zip(row, moments, strict=True):
+            place = place_of(arrays, name, moment)
+            t = float(arrays[f"{name} times"][place])
             image = cloud(ax, arrays, name, place)
             share_ = arrays[f"{name} particles share"][place, 2, 0]
             exact = arrays[f"{name} exact exact"][place, 2]
             ax.set_title(
                 f"t = {t:g} (note: {t / GAMMA:g})\n{share_:.3f}, exact {exact:.3f}", fontsize=9.5
             )
-        row[0].set_ylabel(f"from {cases()[name].begin}")
+        row[0].set_ylabel(f"from {cases()[name].begin}\n$x_2$")
+    for ax in axes[-1]:
+        ax.set_xlabel("$x_1$")
     bar = fig.colorbar(image, ax=axes, orientation="horizontal", shrink=0.6, aspect=45, pad=0.02)
     bar.set_label("background: log-density of the target minus its maximum / nats")
     drawn = min(config.drawn, config.particles)
-    fig.suptitle(f"Share of the middle mode, whose weight is 0.2 ({drawn} particles drawn)")
+    weight = float(cases()["trimodal"].law.weights[2])
+    fig.suptitle(f"Share of the middle mode, whose weight is {weight:g} ({drawn} particles drawn)")
     return fig
 
 
 def cloud(ax: Axes, arrays: dict[str, np.ndarray], name: str, place: int) -> Any:
     """Particles of one kept time over the target; the background's image."""
-    image = plots.density(ax, gallery.julia_trimodal(), (-7, 7, -7, 7), n=100)
+    image = plots.background(ax, arrays["background plane"], WINDOW)
     x = arrays[f"{name} particles states"][place]
     ax.scatter(x[:, 0], x[:, 1], s=1.6, c="white", linewidths=0, alpha=0.9, rasterized=True)
-    ax.set(xlim=(-7, 7), ylim=(-7, 7), aspect="equal", xticks=(-5, 0, 5), yticks=(-5, 0, 5))
+    ax.set(xlim=WINDOW[:2], ylim=WINDOW[2:], aspect="equal")
+    ax.set(xticks=(-5, 0, 5), yticks=(-5, 0, 5))
     return image
 
 
@@ -926,6 +1038,7 @@ def bias(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     axes[0, 0].axhline(0.0, color="0.5", linewidth=1.0)
     axes[0, 0].set(ylabel="variance / true variance − 1", title="variance")
     axes[0, 0].set_yscale("symlog", linthresh=0.01)
+    axes[0, 0].set_ylim(top=2.0)
     axes[0, 1].set(ylabel="$W_1$ to the law", yscale="log", title="Wasserstein-1 distance")
     accepted = np.array([arrays[f"mala {s} accepted"] for s in config.steps])
     exact = [float(arrays[f"kernel close {s} accepted"]) for s in config.steps]
@@ -936,8 +1049,7 @@ def bias(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         ax.set(xscale="log", xlabel="step h")
         ax.set_xticks(h, [f"{s:g}" for s in config.steps])
         ax.minorticks_off()
-    handles, labels = axes[0, 1].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4)
+    plots.legend_below(fig, axes[0, 1])
     fig.suptitle(f"0.4 N(2, 1) + 0.6 N(4, 1) after time {config.time:g}: {config.chains} particles")
     return fig
 
@@ -964,7 +1076,7 @@ def line_frames(config: Config, arrays: dict[str, np.ndarray]) -> Iterator[Image
     for t in film_of(config, "note").tolist():
         fig = Figure(figsize=(4.8, 3.4))
         ax = fig.subplots()
-        snapshot(ax, config, arrays, int(np.searchsorted(arrays["note times"], t - 1e-9)))
+        snapshot(ax, config, arrays, place_of(arrays, "note", t))
         ax.set(xlabel="x", ylabel="density")
         ax.legend(loc="upper left", fontsize=8)
         yield plots.frame(fig, dpi=100)
@@ -977,15 +1089,17 @@ def plane_frames(config: Config, arrays: dict[str, np.ndarray]) -> Iterator[Imag
     fig = Figure(figsize=(4.2, 4.3))
     ax = fig.subplots()
     cloud(ax, arrays, "trimodal", 0)
+    ax.set(xlabel="$x_1$", ylabel="$x_2$")
+    weight = float(cases()["trimodal"].law.weights[2])
     points: Any = ax.collections[0]
     points.set_sizes([4.0])
     for t in film_of(config, "trimodal").tolist():
-        place = int(np.searchsorted(arrays["trimodal times"], t - 1e-9))
+        place = place_of(arrays, "trimodal", t)
         points.set_offsets(arrays["trimodal particles states"][place])
         share_ = arrays["trimodal particles share"][place, 2, 0]
         exact = arrays["trimodal exact exact"][place, 2]
-        ax.set_title(f"t = {t:5.1f}; middle mode {share_:.2f}, exact {exact:.2f}, weight 0.20")
-        ax.title.set_fontsize(9.5)
+        words = f"middle mode {share_:.2f}, exact {exact:.2f}, weight {weight:.2f}"
+        ax.set_title(f"t = {t:5.1f}; {words}", fontsize=9.5)
         yield plots.frame(fig, dpi=100)
         fig.set_layout_engine("none")
 
@@ -1004,8 +1118,8 @@ STUDY = Study(
     Config(),
     Config(
         particles=500, step=0.05, times=(0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), horizon=10.0,
-        frames=5, drawn=300, cells=160, side=40, substep=0.2, starts=500, climb=150, pixels=40,
-        steps=(0.2, 0.8), time=8.0, chains=1500, kernel=400, repeats=4,
+        frames=5, drawn=300, cells=160, side=48, substep=0.2, starts=500, climb=150, pixels=40,
+        steps=(0.2, 0.8), time=8.0, chains=1500, groups=10, kernel=400, repeats=4,
     ),
     compute,
     table,

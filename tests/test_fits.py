@@ -102,6 +102,7 @@ def test_a_gaussian_as_an_exponential_family() -> None:
     # At its minimum the objective is -C; the twin is the explicit constant with the other sign.
     C = losses.explicit_constant(ds.GaussianMixture([1.0], [mean], [cov]))
     assert fit(fit.minimiser) == pytest.approx(-C, rel=1e-10)
+    assert C > 0.1 and fit(fit.minimiser) != pytest.approx(C, rel=0.1)
 
 
 @pytest.mark.parametrize("with_base", [False, True])
@@ -191,6 +192,18 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a field of NaN": (
         lambda: fits.linear_score([(lambda x: np.nan * x, power(2)[1])], X),
         "fields must be finite",
+    ),
+    "a flat base": (
+        lambda: fits.linear_score([power(2)], X, (lambda x: x[:, 0], power(2)[1])),
+        r"base must answer with shape \(5, 1\)",
+    ),
+    "a base whose divergence has columns": (
+        lambda: fits.linear_score([power(2)], X, (power(2)[0], lambda x: x)),
+        r"base must have divergences \(5,\)",
+    ),
+    "a base of NaN": (
+        lambda: fits.linear_score([power(2)], X, (lambda x: np.nan * x, power(2)[1])),
+        "base must be finite",
     ),
     "few weights": (
         lambda: fits.linear_score([power(2)], X, weights=[1.0]), r"weights must have shape \(5\)"),

@@ -195,11 +195,80 @@ def wobble(x: np.ndarray, t: float) -> np.ndarray:
 UNEVEN = np.sinh(np.linspace(-2, 2, 81))
 
 
+EDGES = {"even": fp.cells(-2.0, 2.0, 60), "uneven": UNEVEN}
+
+
+def lost(e: np.ndarray, A: np.ndarray) -> float:
+    """The largest rate at which the mass of a cell goes nowhere, of the fastest rate."""
+    return float(np.abs(np.diff(e) @ A).max() / np.abs(np.diff(e) * np.diag(A)).max())
+
+
+@pytest.mark.parametrize("D", [0.0, 1e-3, 0.7])
+@pytest.mark.parametrize("edges", EDGES)
+def test_what_leaves_a_cell_enters_another(edges: str, D: float) -> None:
+    """Column by column; the twins: a cell that leaks, rates 1 % off, and the transpose."""
+    e = EDGES[edges]
+    bands = fp._matrix(e, fp._rates(e, wobble, lambda t: D, 0.0))
+    A = np.diag(bands[1]) + np.diag(bands[0, 1:], 1) + np.diag(bands[2, :-1], -1)
+    assert lost(e, A) < 1e-15
+    leak, slow = A.copy(), A.copy()
+    leak[30, 30] *= 1.01
+    slow[np.arange(1, len(A)), np.arange(len(A) - 1)] *= 1.01
+    for twin in (leak, slow, A.T):
+        assert lost(e, twin) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["crank-nicolson", "implicit"])
+def test_a_leak_is_not_made_good(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mass is set back after a solve, by what rounding explains and by no more."""
+    e, matrix = fp.cells(-2.0, 2.0, 60), fp._matrix
+
+    def leaky(*given: Any) -> np.ndarray:
+        bands = matrix(*given)
+        bands[1, 30] *= 1 + 1e-6
+        return bands
+
+    p0, times = np.full(60, 0.25), [0.0, 0.02]
+    list(fp.evolve(p0, e, wobble, lambda t: 0.5, times, method=method))
+    monkeypatch.setattr(fp, "_matrix", leaky)
+    with pytest.raises(ArithmeticError, match=r"a step left 0\.99999"):
+        list(fp.evolve(p0, e, wobble, lambda t: 0.5, times, method=method))
+
+
+def test_steps_of_any_length_keep_the_mass() -> None:
+    """Up to 1e14, where a solve has lost all its digits of the mass, and none of the shape."""
+    law, e = gallery.julia_bimodal(), fp.cells(-9.0, 9.0, 240)
+    wanted = fp.averages(law, e)
+    for dt in (1e4, 1e8, 1e14):
+        _, (_, p) = fp.langevin(law, starts(e)["rough"], e, [0.0, dt], method="implicit")
+        assert abs(p @ np.diff(e) - 1) < 1e-12
+    assert distance(p, wanted, e) < 3e-3
+
+
+def test_what_does_not_change_is_asked_for_once() -> None:
+    """The same numbers to the last bit; the twin calls a drift that changes stationary."""
+    e, asked = fp.cells(-2.0, 2.0, 40), []
+
+    def drift(x: np.ndarray, t: float) -> np.ndarray:
+        asked.append(t)
+        return wobble(x, 0.0)
+
+    p0, times = np.full(40, 0.25), np.linspace(0.0, 1.0, 11)
+    run = {
+        s: list(fp.evolve(p0, e, drift, lambda t: 0.5, times, stationary=s)) for s in (False, True)
+    }
+    assert len(asked) == 12
+    for (_, p), (_, q) in zip(run[False], run[True], strict=True):
+        np.testing.assert_array_equal(p, q)
+    *_, (_, moving) = fp.evolve(p0, e, wobble, lambda t: 0.5, times)
+    assert distance(moving, q, e) > 0.01
+
+
 @pytest.mark.parametrize("method", fp.METHODS)
-@pytest.mark.parametrize("edges", ["even", "uneven"])
+@pytest.mark.parametrize("edges", EDGES)
 def test_mass_is_kept(method: str, edges: str) -> None:
     """To 1e-12 over 400 steps, with walls that are reached."""
-    e = fp.cells(-2.0, 2.0, 60) if edges == "even" else UNEVEN
+    e = EDGES[edges]
     p0 = np.random.default_rng(1).random(len(e) - 1)  # seed 1
     step = 2e-4 if method == "explicit" else 0.02
     masses = [
