@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from . import fused, jit
-from .arrays import numpy
+from .arrays import points
 from .errors import ArgumentError
 from .mixture import GaussianMixture
 from .models import Oracle
@@ -64,6 +64,7 @@ def euler_maruyama(
         if not fits:
             raise ArgumentError("engine", f"be torchsde but for {need}", "fused")
     assert isinstance(source, Sequential)
+    points(y, oracle.law.dim)
     places = kept_places(keep, len(grid))
     packed, sizes = _tables(oracle, grid, eta)
     found = torch.empty((len(places), *y.shape), dtype=y.dtype)
@@ -117,34 +118,13 @@ def _tables(oracle: Any, grid: np.ndarray, eta: float) -> tuple[np.ndarray, np.n
     """Components of every step, (n, K, PARAMETERS), and the sizes of its noise, (n,)."""
     from . import kernel
 
-    process, law, tables, sizes = oracle.process, oracle.law, [], []
+    process, tables, sizes = oracle.process, [], []
     for t, s in zip(grid[:-1].tolist(), grid[1:].tolist()):
         h, g = s - t, process.diffusion(t) if eta else 0.0
-        at = law.diffuse(process.at(t))
-        S, V = at._single_noise()
-        log_weight, means, whitening = at._whitening(S, V)
-        growth = 0.5 * (process.dvar(t) + (eta * g) ** 2)
-        # On the base law Y with X = s0 Y + sqrt(v0) Z: E[X|x] = (v s0 E[Y|x] + s v0 x)/V.
-        gain, offset = _posterior(law, process, t)
-        precision = np.swapaxes(whitening, -1, -2) @ whitening
-        slope = process.dalpha(t)
-        pull, shift = h * (slope * gain + growth * precision), h * slope * offset
-        tables.append(kernel.pack(log_weight, means, whitening, pull, shift))
+        slope, growth = process.dalpha(t), 0.5 * (process.dvar(t) + (eta * g) ** 2)
+        tables.append(kernel.pack(*oracle.law._combination(process.at(t), h * slope, -h * growth)))
         sizes.append(eta * g * math.sqrt(-h))
     return np.stack(tables), np.array(sizes)
-
-
-def _posterior(law: GaussianMixture, process: Any, t: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gains (K, D, D) and offsets (K, D) of E_k[X | x] = gain (x - S m_k) + offset.
-
-    For components N(m_k, C_k) of the law as it stands: gain = s C_k (s^2 C_k + v)^-1.
-    """
-    step = process.at(t)
-    s, v = float(step.scale), float(step.var)
-    C = numpy(law.covs)
-    eye = np.eye(law.dim)
-    gain = np.swapaxes(np.linalg.solve(s * s * C + v * eye, s * C), -1, -2)
-    return gain, numpy(law.means)
 
 
 def steps(x, packed, sizes, z, log_prob, value):

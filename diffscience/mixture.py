@@ -227,6 +227,33 @@ class GaussianMixture(Target):
         gain = numpy(self._matrix(S * lam / (S * S * lam + V)))
         return _fused(x, log_weight, means, whitening, gain, numpy(self._m))[1]
 
+    def combined(self, x: Array, transition: Transition, on_mean: float, on_score: float) -> Array:
+        """As of every target; where it can be, the combination itself is what is compiled."""
+        diffused, x = self.diffuse(transition), points(x, self.dim)
+        if not diffused._fusible(x, diffused.noise.scale, diffused.noise.var):
+            return super().combined(x, transition, on_mean, on_score)
+
+        def rows(x: Array, S: float, V: float) -> Array:
+            parts = self._combination(transition, on_mean, on_score)
+            return _fused(x, *parts)[1]
+
+        return diffused._over_rows(rows, x, (self.dim,))
+
+    def _combination(
+        self, transition: Transition, on_mean: float, on_score: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`combined` as the five parameters of `fused.evaluate`.
+
+        With C_k the covariances of this law and T_k = s^2 C_k + v: gains on_mean s C_k T_k^-1 -
+        on_score T_k^-1, offsets on_mean m_k.
+        """
+        diffused, (S0, V0) = self.diffuse(transition), self._single_noise()
+        S, V = diffused._single_noise()
+        log_weight, means, whitening = diffused._whitening(S, V)
+        lam, s = S0 * S0 * numpy(self._lam) + V0, float(transition.scale)
+        gain = numpy(self._matrix((on_mean * s * lam - on_score) / (S * S * numpy(self._lam) + V)))
+        return log_weight, means, whitening, gain, on_mean * S0 * numpy(self._m)
+
     def _fusible(self, x: Array, S: Array, V: Array) -> bool:
         return (
             self.dim <= 2

@@ -172,26 +172,14 @@ class Oracle(Model):
         return self.drift(x, t, 0.0)
 
     def drift(self, x: Array, t: Array, eta: float = 1.0) -> Array:
-        """alpha' x0 - ((sigma^2)' + eta^2 g^2)/2 score, (*b, D), with one evaluation at one t.
-
-        Of x0 and the score the well-conditioned one is asked for and the other follows from it:
-        x0 = (x + var score)/alpha where alpha^2 >= var, else score = (alpha x0 - x)/var. No digit
-        is then lost in the difference, in the dtype of x.
-        """
+        """alpha' x0 - ((sigma^2)' + eta^2 g^2)/2 score, (*b, D), with one evaluation at one t."""
         process, step = self.process, self.process.at(t)
         if step.shape or not isinstance(step.scale, float) or not isinstance(step.var, float):
             return self._drift_by_rows(x, t, eta)
-        alpha, var, slope = step.scale, step.var, float(process.dalpha(t))
-        growth = 0.5 * float(process.dvar(t))
+        slope, growth = float(process.dalpha(t)), 0.5 * float(process.dvar(t))
         if eta:
             growth += 0.5 * (eta * float(process.diffusion(t))) ** 2
-        if alpha * alpha >= var:
-            score = self.score(x, t)
-            here = x if hasattr(x, "dtype") else like(x, score)
-            return slope / alpha * here + (slope * var / alpha - growth) * score
-        x0 = self.x0(x, t)
-        here = x if hasattr(x, "dtype") else like(x, x0)
-        return growth / var * here + (slope - growth * alpha / var) * x0
+        return self.law.combined(x, step, slope, -growth)
 
     def _drift_by_rows(self, x: Array, t: Array, eta: float) -> Array:
         """The same with a time for each row."""

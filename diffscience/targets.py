@@ -170,6 +170,22 @@ class Target:
 
         return diffused._over_rows(rows, x, (self.dim,))
 
+    def combined(self, x: Array, transition: Transition, on_mean: float, on_score: float) -> Array:
+        """on_mean E[X | x] + on_score grad log p(x) for x = scale X + sqrt(var) Z ~ p, (*b, D).
+
+        One evaluation, for one transition. Of the two the well-conditioned one is asked for and the
+        other follows by score = (scale E[X|x] - x)/var, so that no digit is lost in the difference.
+        """
+        s, v = transition.scale, transition.var
+        if not isinstance(s, float) or not isinstance(v, float):
+            raise ArgumentError("transition", "be a single one", f"shape {transition.shape}")
+        x = points(x, self.dim)
+        if s * s >= v:
+            score = self.diffuse(transition).score(x)
+            return on_mean / s * x + (on_mean * v / s + on_score) * score
+        mean = self.denoise(x, transition)
+        return (on_mean + on_score * s / v) * mean - on_score / v * x
+
     def posterior_cov(self, x: Array, transition: Transition) -> Array:
         """Cov[X | scale X + sqrt(var) Z = x], (*b, D) -> (*b, D, D), positive semi-definite.
 

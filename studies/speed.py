@@ -1,4 +1,4 @@
-"""How fast are the oracle and the small networks, beside what else a user might reach for?
+"""How fast are the oracle, small networks and samplers, beside what else a user might reach for?
 
 Oracle: log-density and score together of p_t, a mixture of Gaussians in the plane under the VP
 process, at n float32 points. Every contender gets the same points and the same parameters, in one
@@ -10,6 +10,16 @@ points 1e3 away, where densities underflow ("error far").
 
 Training: one step of the network of R. Rosa's note *Denoising diffusion probabilistic models*
 (2→64→1 relu, 1024 points, a fresh noise and step number for each of them, L_simple, Adam).
+
+Sampling: Euler-Maruyama steps of the reverse SDE of the 5 x 5 grid of Gaussians under the VP
+process, with the exact score, float32, from the exact law at t = 1. Everybody takes the same steps;
+"eager" scores use that all widths are equal, clamp their logits and go through the cache in chunks.
+The mean of |x|^2/2 at the end shows that all sample the same law, beside its exact value.
+
+Flow: the probability flow of that law from t = 1 to the same end with adaptive steps at one
+tolerance, on the plane, and on the line for five Gaussians. Errors are distances to the exact map
+F^-1 F on the line, and in the plane to a float64 solution at tolerance 1e-12, at the first
+`checked_flow` points. SciPy is driven as the tutorials do: all points as one float64 vector.
 
 Contenders that cannot run are absent: JAX where it is not installed, torch.compile and the
 machine's limit where there is no C or C++ compiler (our own code needs none). The limit is a loop
@@ -40,8 +50,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffscience import VP, ArgumentError, GaussianMixture, fused, notes, plots
+from diffscience import (
+    VP,
+    ArgumentError,
+    GaussianMixture,
+    Oracle,
+    fused,
+    gallery,
+    notes,
+    plots,
+    solvers,
+)
+from diffscience.errors import number, whole
+from diffscience.estimates import mean_and_error
 from diffscience.julia import Xoshiro, network
+from diffscience.noise import Sequential
 from diffscience.study import Run, Study, run_file
 
 if TYPE_CHECKING:
@@ -64,21 +87,27 @@ class Config:
     chunk: int = 8_000
     steps: int = 200
     training_repeats: int = 9
+    particles: int = 100_000
+    sampling_steps: int = 500
+    sampling_repeats: int = 3
+    end: float = 1e-3
+    tolerance: float = 1e-5
+    checked_flow: int = 2_000
     compilers: bool = True
     seed: int = 1
 
     def __post_init__(self) -> None:
-        wholes = ("components", "repeats", "checked", "chunk", "steps", "training_repeats")
+        wholes = ["components", "repeats", "checked", "chunk", "steps", "training_repeats"]
+        wholes += ["particles", "sampling_steps", "sampling_repeats", "checked_flow"]
         if not self.sizes:
             raise ArgumentError("sizes", "hold at least one number of points", self.sizes)
-        given = [("sizes", n) for n in self.sizes] + [
+        for name, value in [("sizes", n) for n in self.sizes] + [
             (name, getattr(self, name)) for name in wholes
-        ]
-        for name, value in given:
-            if type(value) is not int or value < 1:
-                raise ArgumentError(name, "be whole and at least 1", value)
-        if not 0 <= self.t <= 1:
-            raise ArgumentError("t", "lie in [0, 1]", self.t)
+        ]:
+            whole(name, value, 1)
+        number("t", self.t, 0, 1)
+        number("end", self.end, 0, 1, "()")
+        number("tolerance", self.tolerance, 0, ends="()")
 
 
 # The mixture ------------------------------------------------------------------------------------
@@ -434,6 +463,179 @@ def torch_trainer(config: Config, compiled: bool) -> Callable[[], float]:
     return train
 
 
+# Sampling ---------------------------------------------------------------------------------------
+
+
+def line() -> GaussianMixture:
+    """The grid's shadow on the line: five equal Gaussians of standard deviation 0.1."""
+    return GaussianMixture(np.ones(5), np.arange(-2.0, 3.0)[:, None], np.full((5, 1), 0.01))
+
+
+class Eager:
+    """The score of a mixture of equal Gaussians under a process, by tensors alone.
+
+    Chunks that fit the cache, logits clamped where float32 would make denormal numbers of them.
+    """
+
+    def __init__(self, law: GaussianMixture, chunk: int) -> None:
+        import torch
+
+        self.means, self.var, self.chunk = torch.as_tensor(np.array(law.means)).float(), 0.01, chunk
+        self.process = VP()
+
+    def part(self, x: Any, t: float) -> Any:
+        """The score at some points (n, D)."""
+        step = self.process.at(t)
+        m, v = step.scale * self.means, step.scale**2 * self.var + step.var
+        off = [x[:, i, None] - m[:, i] for i in range(x.shape[1])]
+        logits = sum(d * d for d in off) * (-0.5 / v)
+        r = (logits - logits.amax(1, keepdim=True)).clamp_(min=-80.0).exp_()
+        total = r.sum(1)
+        import torch
+
+        return torch.stack([-(r * d).sum(1) / (v * total) for d in off], 1)
+
+    def score(self, x: Any, t: float) -> Any:
+        """The score at all points (n, D)."""
+        import torch
+
+        return torch.cat([self.part(p, t) for p in x.split(self.chunk)])
+
+    def drift(self, x: Any, t: float, eta: float = 1.0) -> Any:
+        """f x - (1 + eta^2)/2 g^2 score."""
+        f, g = self.process.drift(t), self.process.diffusion(t)
+        return f * x - 0.5 * (1 + eta * eta) * g * g * self.score(x, t)
+
+
+def loop(drift: Callable[..., Any], x: Any, grid: np.ndarray) -> Any:
+    """Euler-Maruyama with nothing around it."""
+    import torch
+
+    draw, process = torch.Generator().manual_seed(0), VP()
+    for t, s in zip(grid[:-1].tolist(), grid[1:].tolist()):
+        z = torch.randn(x.shape, generator=draw)
+        x = x + (s - t) * drift(x, t) + process.diffusion(t) * (t - s) ** 0.5 * z
+    return x
+
+
+def torchsde_alone(drift: Callable[..., Any], x: Any, grid: np.ndarray) -> Any:
+    """torchsde with the noise that it brings, its cache told the step; index clock as ours."""
+    import torch
+    import torchsde
+
+    process, h = VP(), float(grid[0] - grid[1])
+
+    class Reverse:
+        noise_type, sde_type = "diagonal", "ito"
+
+        def f(self, u: Any, y: Any) -> Any:
+            return -h * drift(y, float(grid[0]) - h * float(u))
+
+        def g(self, u: Any, y: Any) -> Any:
+            size = process.diffusion(float(grid[0]) - h * float(u)) * h**0.5
+            return torch.full_like(y, size)
+
+    steps = float(len(grid) - 1)
+    path = torchsde.BrownianInterval(0.0, steps, tuple(x.shape), entropy=0, dt=1.0)
+    ends = torch.tensor([0.0, steps], dtype=torch.float64)
+    with torch.no_grad():
+        return torchsde.sdeint(Reverse(), x, ends, bm=path, method="euler", dt=1.0)[-1]
+
+
+def c_score(config: Config) -> Callable[..., Any] | None:
+    """(x, t) -> score by the C loop, for the grid; None where there is no compiler."""
+    run = built() if config.compilers else None
+    if run is None:
+        return None
+    import torch
+
+    means, process = np.array(gallery.grid().means), VP()
+    q = np.zeros((len(means), 9), np.float32)
+
+    def score(x: torch.Tensor, t: float) -> torch.Tensor:
+        step = process.at(t)
+        v = step.scale**2 * 0.01 + step.var
+        q[:, 1:3], q[:, 3], q[:, 5] = step.scale * means, *[np.sqrt(0.5 / np.log(2) / v)] * 2
+        q[:, 6], q[:, 8] = 1 / v, 1 / v
+        points = np.ascontiguousarray(x.numpy())
+        log_prob, found = np.empty(len(points), np.float32), np.empty_like(points)
+        at = [ctypes.c_void_p(a.ctypes.data) for a in (points, q, log_prob, found)]
+
+        def task(first: int) -> None:
+            last = min(len(points), first + 16_384)
+            long = ctypes.c_long
+            run(at[0], at[1], long(len(q)), long(first), long(last), at[2], at[3])
+
+        with ThreadPoolExecutor(cpus()) as pool:
+            list(pool.map(task, range(0, len(points), 16_384)))
+        return torch.from_numpy(found)
+
+    return score
+
+
+FUSED, GENERAL = "ours, all steps fused", "ours, through torchsde"
+
+
+def samplers(config: Config, start: Any) -> dict[str, Callable[[], Any]]:
+    """Each takes all steps and gives the points at the end."""
+    law, grid = gallery.grid(), np.linspace(1.0, config.end, config.sampling_steps + 1)
+    oracle, eager = Oracle(law, VP()), Eager(law, config.chunk)
+    n, dim = start.shape
+
+    def plain() -> Any:
+        noise = Sequential(0, n, dim)
+        return solvers.ito(eager.drift, VP().diffusion, start, grid, noise).last
+
+    found = {
+        FUSED: lambda: solvers.reverse(oracle, start, grid, 0, engine="fused").last,
+        GENERAL: lambda: solvers.reverse(oracle, start, grid, 0).last,
+        "bare loop, our score": lambda: loop(oracle.drift, start, grid),
+        "bare loop, eager score": lambda: loop(eager.drift, start, grid),
+        "torchsde with our noise, eager score": plain,
+        "torchsde alone, eager score": lambda: torchsde_alone(eager.drift, start, grid),
+    }
+    score = c_score(config)
+    if score is not None:
+
+        def drift(x: Any, t: float) -> Any:
+            g = VP().diffusion(t)
+            return VP().drift(t) * x - g * g * score(x, t)
+
+        found["bare loop, C score for this machine"] = lambda: loop(drift, start, grid)
+    return found
+
+
+def flows(config: Config, law: GaussianMixture, start: Any) -> dict[str, Callable[[], Any]]:
+    """Each solves the flow and gives (points at the end, evaluations)."""
+    import torch
+
+    ends, tolerance = (1.0, config.end), config.tolerance
+    oracle, eager = Oracle(law, VP()), Eager(law, config.chunk)
+
+    def by_torchdiffeq(field: Callable[..., Any]) -> Any:
+        run = solvers.ode(field, start, ends, rtol=tolerance, atol=tolerance)
+        return run.last, run.evaluations
+
+    def by_scipy(field: Callable[..., Any]) -> Any:
+        from scipy.integrate import solve_ivp
+
+        def flat(t: float, y: np.ndarray) -> np.ndarray:
+            x = torch.from_numpy(y.reshape(start.shape)).float()
+            return np.asarray(field(x, t).numpy().reshape(-1), np.float64)
+
+        begin = start.numpy().reshape(-1).astype(np.float64)
+        run = solve_ivp(flat, ends, begin, rtol=tolerance, atol=tolerance, method="RK45")
+        return torch.from_numpy(run.y[:, -1].reshape(start.shape)), run.nfev
+
+    velocity = functools.partial(eager.drift, eta=0.0)
+    return {
+        "ours: torchdiffeq, fused score": lambda: by_torchdiffeq(oracle.velocity),
+        "torchdiffeq, eager score": lambda: by_torchdiffeq(velocity),
+        "SciPy RK45, our score": lambda: by_scipy(oracle.velocity),
+        "SciPy RK45, eager score": lambda: by_scipy(velocity),
+    }
+
+
 # The study --------------------------------------------------------------------------------------
 
 
@@ -534,18 +736,74 @@ def training_part(config: Config, run: Run) -> dict[str, Any]:
     }
 
 
+def sampling_part(config: Config, run: Run) -> dict[str, Any]:
+    """Times of all steps, and E|x|^2/2 of the points at the end with its standard error."""
+    import torch
+
+    law = Oracle(gallery.grid(), VP()).at(1.0)
+    drawn = law.sample(config.particles, run.generator("sampling"))
+    calls = samplers(config, torch.from_numpy(drawn).float())
+    first, times, ends = in_turns(calls, config.sampling_repeats, run, "sampling")
+    halves = [0.5 * (ends[name].double() ** 2).sum(1).numpy() for name in calls]
+    off = (ends[GENERAL] - ends[FUSED]).abs()
+    end = Oracle(gallery.grid(), VP()).at(config.end)
+    exact = 0.5 * float(np.trace(end.cov) + np.sum(end.mean**2))
+    return {
+        "samplers": np.array(list(calls)),
+        "first_sampling": first,
+        "times_sampling": times,
+        "moment": np.array([mean_and_error(h) for h in halves]),
+        "moment_exact": np.array(exact),
+        "engines_apart": np.array([float(off.median()), float(off.max())]),
+    }
+
+
+def flow_part(config: Config, run: Run, name: str, law: GaussianMixture) -> dict[str, Any]:
+    """Times of the flow, evaluations, and errors (median, largest) at the first points."""
+    import torch
+
+    oracle = Oracle(law, VP())
+    x = torch.from_numpy(oracle.at(1.0).sample(config.particles, run.generator("flow", name)))
+    start = x.float()
+    calls = flows(config, law, start)
+    first, times, ends = in_turns(calls, config.sampling_repeats, run, f"flow, {name}")
+    some = start[: config.checked_flow].double().numpy()
+    if law.dim == 1:
+        exact = oracle.flow(some, 1.0, config.end)
+    else:
+        exact = run.cell(f"reference {name}", _reference, oracle, some, config.end)["x"]
+    errors = []
+    for way in calls:
+        off = np.linalg.norm(ends[way][0][: len(some)].double().numpy() - exact, axis=1)
+        errors.append([np.median(off), off.max()])
+    return {
+        f"flows {name}": np.array(list(calls)),
+        f"first_flow {name}": first,
+        f"times_flow {name}": times,
+        f"error_flow {name}": np.array(errors),
+        f"evaluations {name}": np.array([ends[way][1] for way in calls]),
+    }
+
+
+def _reference(oracle: Oracle, x: np.ndarray, end: float) -> dict[str, np.ndarray]:
+    return {"x": solvers.reference(oracle, x, [1.0, end])}
+
+
 def compute(config: Config, run: Run) -> dict[str, Any]:
     with torch_threads(cpus()):
         arrays = oracle_part(config, run)
+        arrays |= sampling_part(config, run)
+        for name, law in (("plane", gallery.grid()), ("line", line())):
+            arrays |= flow_part(config, run, name, law)
     with torch_threads(1):  # small networks train fastest on one thread
         arrays |= training_part(config, run)
     return arrays | {"cpu": np.array(cpu_model()), "cpus": np.array(cpus())}
 
 
 def rows(names: np.ndarray, times: np.ndarray, first: np.ndarray) -> list[dict[str, Any]]:
-    """The columns that both tables share, slowest last."""
+    """The columns that all tables share, slowest last; the reference is the first that is ours."""
     middle = np.median(times, axis=1)
-    reference = middle[list(names).index(OURS)]
+    reference = middle[next(i for i, name in enumerate(names) if name.startswith(OURS))]
     return [
         {
             "contender": names[i],
@@ -575,16 +833,34 @@ def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]
         row |= {"steps a second": 1e3 / row["ms (median)"]}
         row |= {"loss, last half": arrays["loss_training"][row.pop("index")]}
         training.append({"task": "training, one step"} | row)
+    sampling, flow = [], []
+    for row in rows(arrays["samplers"], arrays["times_sampling"], arrays["first_sampling"]):
+        value, spread = arrays["moment"][row.pop("index")]
+        row |= {"E|x|²/2": value, "±": spread, "exact": float(arrays["moment_exact"])}
+        sampling.append({"task": f"{config.sampling_steps} steps of Euler-Maruyama"} | row)
+    for name in ("plane", "line"):
+        keys = (f"flows {name}", f"times_flow {name}", f"first_flow {name}")
+        for row in rows(*(arrays[key] for key in keys)):
+            i = row.pop("index")
+            row |= {"evaluations": int(arrays[f"evaluations {name}"][i])}
+            middle, worst = arrays[f"error_flow {name}"][i]
+            row |= {"error (median)": middle, "error (largest)": worst}
+            flow.append({"task": f"probability flow, {name}"} | row)
     where = {"cpu": str(arrays["cpu"]), "threads, oracle": int(arrays["cpus"])}
+    apart = arrays["engines_apart"]
+    where |= {"our engines apart, median": apart[0], "our engines apart, largest": apart[1]}
     where |= {"threads, training": 1}
     return {
         "": pd.DataFrame(oracle),
         "training": pd.DataFrame(training),
+        "sampling": pd.DataFrame(sampling),
+        "flow": pd.DataFrame(flow),
         "machine": pd.DataFrame([where]),
     }
 
 
-def draw(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
+def draw(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, Figure]:
+    """Oracle and training; sampling and flow."""
     threads = f"{arrays['cpu']}, threads: {arrays['cpus']}"
     tasks: list[tuple[str, str, object]]
     tasks = [
@@ -592,6 +868,16 @@ def draw(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     ]
     last = f"training, one step of the note's network; {arrays['cpu']}, threads: 1"
     tasks.append((last, "trainers", "training"))
+    steps = f"{config.particles} points, {config.sampling_steps} steps of Euler-Maruyama; {threads}"
+    later: list[tuple[str, str, object]] = [(steps, "samplers", "sampling")]
+    for name in ("plane", "line"):
+        words = f"{config.particles} points, probability flow on the {name}; {threads}"
+        later.append((words, f"flows {name}", f"flow {name}"))
+    return {"": bars(arrays, tasks), "sampling": bars(arrays, later)}
+
+
+def bars(arrays: dict[str, np.ndarray], tasks: list[tuple[str, str, object]]) -> Figure:
+    """A panel of bars for each task."""
     figure, axes = plots.figure(len(tasks), height=3.4 * len(tasks))
     for ax, (title, names, key) in zip(axes[:, 0], tasks, strict=True):
         found = rows(arrays[names], arrays[f"times_{key}"], arrays[f"first_{key}"])[::-1]
@@ -618,12 +904,12 @@ STUDY = Study(
     Config(),
     Config(
         sizes=(1_000, 20_000), repeats=3, checked=2_000, steps=20, training_repeats=3,
-        compilers=False,
+        particles=2_000, sampling_steps=20, sampling_repeats=2, checked_flow=200, compilers=False,
     ),
     compute,
     table,
     draw,
-    "How long do the oracle and a training step take, beside what else one might use?",
+    "How long do the oracle, a training step and a sampler take, beside what else one might use?",
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -98,6 +98,11 @@ def test_import_directions(path: Path) -> None:
     assert not later, f"{path.stem} imports {later}, which come after it"
 
 
+def test_one_file_knows_the_solver_libraries() -> None:
+    known = re.compile(r"^\s*(import|from) (torchsde|torchdiffeq)\b", re.M)
+    assert [p.stem for p in PACKAGE.glob("*.py") if known.search(p.read_text())] == ["solvers"]
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
 def test_nothing_imports_a_study(path: Path) -> None:
     assert not re.search(r"^\s*(from|import) (diffscience\.)?studies\b", path.read_text(), re.M)
