@@ -9,7 +9,7 @@ rounded to float32 before the step (as Zygote's projection does). Sums over poin
 tile in float64, so that the last bit of a gradient may differ between processors; float32 hides it.
 
 Conventions: points are rows, inputs (N, in) and outputs (N, out); parameters are a list of
-(weight (out, in), bias (out,)).
+(weight (out, in), bias (out,)). Data that are not finite stop a training before its update.
 
 Source: D. P. Kingma and J. Ba, *Adam* (2015), algorithm 1, in the order of operations of
 Optimisers.jl.
@@ -17,6 +17,7 @@ Optimisers.jl.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffscience.errors import ArgumentError
+from diffscience.arrays import finite
+from diffscience.errors import ArgumentError, number
 from diffscience.julia import Layer
 from diffscience.xoshiro import compiled, reordered
 
@@ -108,7 +110,7 @@ def _forward(theta: NDArray[Any], widths: NDArray[np.int64], state: Array) -> No
             floor = -np.inf if layer == widths.size - 2 else 0.0
             for p in range(_TILE):
                 z = state[row, p] + bias
-                state[row, p] = z if z > floor else floor
+                state[row, p] = floor if z < floor else z  # NaN stays
         top += fan_in
         at += fan_out * (fan_in + 1)
 
@@ -163,13 +165,16 @@ def _loss_and_gradient(
     scale = 1.0 / (points * outputs)
     rows = widths.sum()
     state, slope = np.ones((rows + 1, _TILE)), np.zeros((rows, _TILE))
+    spoilt = np.zeros(_TILE)  # NaN at inputs that are not finite: a layer may turn -inf into 0
     gradient[:] = 0.0
     loss = 0.0
     for start in range(0, points, _TILE):
         count = min(_TILE, points - start)
+        spoilt[:] = 0.0
         for i in range(widths[0]):
             for p in range(count):
                 state[i, p] = inputs[i, start + p]
+                spoilt[p] += 0.0 * inputs[i, start + p]
         _forward(theta, widths, state)
         for j in range(outputs):
             row = rows - outputs + j
@@ -177,7 +182,7 @@ def _loss_and_gradient(
                 slope[row, p] = 0.0
             for p in range(count):
                 f = factor[j, start + p]
-                residual = f * state[row, p] - target[j, start + p]
+                residual = f * state[row, p] - target[j, start + p] + spoilt[p]
                 loss += residual * residual
                 slope[row, p] = 2.0 * scale * residual * f
         _backward(theta, widths, state, slope, gradient)
@@ -230,8 +235,7 @@ class Adam:
 
     def __init__(self, params: Params, rate: float) -> None:
         _check_params(params)
-        if not rate > 0:
-            raise ArgumentError("rate", "be positive", rate)
+        number("rate", rate, 0, ends="()")
         self.widths = np.array([params[0][0].shape[1]] + [b.size for _, b in params], np.int64)
         self.theta = _flat(params).astype(np.float32)
         self._mean, self._square = np.zeros_like(self.theta), np.zeros_like(self.theta)
@@ -241,7 +245,7 @@ class Adam:
     @property
     def params(self) -> Params:
         """A copy of the present parameters."""
-        return _layers(self.theta, self.widths)
+        return layers(self.theta, self.widths)
 
     def update(self, gradient: Sequence[tuple[ArrayLike, ArrayLike]] | Array) -> None:
         """One step along −gradient: a list like the parameters, or one float64 vector of all."""
@@ -263,7 +267,8 @@ class Regression:
 
     Raises
     ------
-    ArgumentError : parameters that do not fit each other, a rate that is not positive.
+    ArgumentError : parameters that do not fit each other, a rate that is not positive; data of
+        another shape or not finite, a loss that is not finite.
 
     Examples
     --------
@@ -295,7 +300,7 @@ class Regression:
         factor : broadcast to (N, out).
         """
         loss = self._evaluate(inputs, target, factor)
-        return loss, _layers(self._gradient.astype(np.float32), self._adam.widths)
+        return loss, layers(self._gradient.astype(np.float32), self._adam.widths)
 
     def step(self, inputs: ArrayLike, target: ArrayLike, factor: ArrayLike = 1.0) -> float:
         """One update, of arguments as in `gradient`; the loss before it."""
@@ -311,7 +316,32 @@ class Regression:
             raise ArgumentError("target", f"be ({len(x)}, {widths[-1]})", y.shape)
         f = np.broadcast_to(np.asarray(factor, float), y.shape)
         columns = [np.ascontiguousarray(a.T) for a in (x, f, y)]
-        return float(_loss_and_gradient(self._adam.theta, widths, *columns, self._gradient))
+        loss = float(_loss_and_gradient(self._adam.theta, widths, *columns, self._gradient))
+        if not math.isfinite(loss):
+            for name, values in (("inputs", x), ("target", y), ("factor", f)):
+                finite(name, values)
+            raise ArgumentError("loss", "be finite", loss)
+        return loss
+
+
+def layers(theta: NDArray[Any], widths: NDArray[np.int64]) -> Params:
+    """One vector of all parameters, or of a gradient in them, as a list of (weight, bias).
+
+    theta : weight (row by row) and bias of every layer, as `Adam.theta` has them.
+    widths : numbers of units of all layers, inputs first, as `Adam.widths`.
+
+    Examples
+    --------
+    >>> [(weight, bias)] = layers(np.arange(3.0), np.array([2, 1]))
+    >>> weight, bias
+    (array([[0., 1.]]), array([2.]))
+    """
+    found, at = [], 0
+    for fan_in, fan_out in pairwise(widths.tolist()):
+        weight = theta[at : at + fan_out * fan_in].reshape(fan_out, fan_in).copy()
+        at += fan_out * (fan_in + 1)
+        found.append((weight, theta[at - fan_out : at].copy()))
+    return found
 
 
 # Helpers ------------------------------------------------------------------------------------------
@@ -323,14 +353,5 @@ def _check_params(params: Params) -> None:
         raise ArgumentError("params", rule, shapes)
 
 
-def _flat(layers: Sequence[tuple[ArrayLike, ArrayLike]]) -> Array:
-    return np.concatenate([np.ravel(np.asarray(part, float)) for layer in layers for part in layer])
-
-
-def _layers(theta: NDArray[np.float32], widths: NDArray[np.int64]) -> Params:
-    layers, at = [], 0
-    for fan_in, fan_out in pairwise(widths.tolist()):
-        weight = theta[at : at + fan_out * fan_in].reshape(fan_out, fan_in).copy()
-        at += fan_out * (fan_in + 1)
-        layers.append((weight, theta[at - fan_out : at].copy()))
-    return layers
+def _flat(parts: Sequence[tuple[ArrayLike, ArrayLike]]) -> Array:
+    return np.concatenate([np.ravel(np.asarray(part, float)) for layer in parts for part in layer])

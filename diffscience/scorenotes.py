@@ -25,7 +25,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .errors import ArgumentError
+from .errors import ArgumentError, whole
 from .notes import Progress, Trained
 from .regression import Adam, Params
 
@@ -95,7 +95,8 @@ def train(
 
     Raises
     ------
-    ArgumentError : a negative number of epochs, a loss that is not finite (the epoch is said).
+    ArgumentError : epochs that are no whole number >= 0, a loss that is not finite (the epoch is
+        said).
 
     >>> from diffscience.julia import Xoshiro, network
     >>> adam = Adam(network(Xoshiro(1), (1, 8, 1)), rate=0.1)
@@ -104,8 +105,7 @@ def train(
     >>> bool(losses[-1] < losses[0])
     True
     """
-    if epochs < 0:
-        raise ArgumentError("epochs", "be at least 0", epochs)
+    whole("epochs", epochs, 0)
     net = Net(adam, activation)
     kept: dict[int, Params] = {0: adam.params} if 0 in snapshots else {}
     losses = np.zeros(epochs)

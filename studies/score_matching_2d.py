@@ -6,10 +6,12 @@ The law is that of the page *2D finite-difference score matching* of R. Rosa's r
 The page itself is replayed from its random stream and `PUBLISHED` holds what it prints, to be
 compared with and nothing else. Its loss by finite differences calls the network four times; each
 call gives a float32 gradient, and the four are added in float32. In the order of Zygote (the last
-call first) all 2000 epochs come out to the last digits; in any other order rounding chaos sets in.
+call first) all 2000 epochs come out to the last digits; in the two other orders tried rounding
+chaos sets in.
 
-Every objective of `losses` then trains the same smooth network on n points (member k: the stream
-Xoshiro(12345 + k), so that member 0 has the note's 1024 points) and on fresh points at every step:
+The objectives of `losses` for a network of x at one noise level then train the same smooth network
+on n points and on fresh points at every step. Left out are `multilevel`, which the study ncsn
+trains, and the objectives in continuous time.
 
     relative Fisher error   E|psi - s|^2 / E|s|^2, weighted by the density, by quadrature
     KL(p, q)                q = exp(phi)/Z on a mesh of the window, phi the least-squares potential
@@ -19,7 +21,12 @@ Xoshiro(12345 + k), so that member 0 has the note's 1024 points) and on fresh po
 
 Explicit, implicit and sliced objectives aim at s itself, finite differences up to delta^2; Parzen
 and denoising at the score of the law blurred by h or sigma, Kingma-LeCun at a score shrunk by its
-penalty. Means are over members, each with points, weights and batches of its own.
+penalty. `error from its aim` takes E over the law of the points at which the objective compares: p,
+and p blurred by sigma for denoising.
+
+Means are over members. Rows share data: member k of all objectives has the same points, and a
+smaller sample is the first points of a larger one. Initial weights, batches, and what noise or
+directions a step draws are of every objective, data and member alone.
 """
 
 from __future__ import annotations
@@ -35,11 +42,13 @@ import numpy as np
 import torch
 
 from diffscience import gallery, losses, nets, plots, scorenotes
-from diffscience.errors import ArgumentError
+from diffscience.errors import ArgumentError, number, whole
+from diffscience.estimates import mean_and_error
 from diffscience.julia import Xoshiro, network, span
 from diffscience.metrics import responsibilities
-from diffscience.regression import Adam, Params, Regression, apply
+from diffscience.regression import Adam, Params, Regression, apply, layers
 from diffscience.study import Run, Study, run_file
+from diffscience.targets import Target
 from diffscience.train import History, fit
 from diffscience.transition import Transition
 
@@ -51,13 +60,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Arrays = dict[str, np.ndarray]
+Seeds = Callable[..., int]  # `Run.seed_for`: a seed for every key
 
 LAW = gallery.julia_trimodal()
 HALF = 8.0  # half the side of the note's window
 MESH = 120  # points along it
-FRESH = "fresh"
+FRESH, ON_MESH = "fresh", "mesh"
 BOUND = 0.1  # relative Fisher error that a consistent objective must come below
-TOLERANCE = 1e-5  # relative difference from which a replayed loss counts as another one
+TOLERANCE = 1e-5  # relative: what the project asks of a replay until rounding chaos sets in
 COUNTS = (1, 10, 20, 50, 100, 500, 1000, 2000, 4000)  # sample sizes of the note's table of C
 ORDERS = ("last call first", "first call first", "one call")
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)  # of the steps after which errors are taken
@@ -186,19 +196,16 @@ class Config:
     def __post_init__(self) -> None:
         least = {"epochs": 1, "members": 2, "steps": 16, "batch": 2, "cells": 20, "draws": 4}
         least |= {"repeats": 1, "frames": 2}
-        given = [(name, getattr(self, name), low) for name, low in least.items()]
-        given += [("sizes", n, 2) for n in self.sizes] + [("dims", d, 1) for d in self.dims]
-        for name, value, low in given:
-            if type(value) is not int or value < low:
-                raise ArgumentError(name, f"be whole and at least {low}", value)
-        if not self.sizes or list(self.sizes) != sorted(set(self.sizes)):
-            raise ArgumentError("sizes", "be one or more increasing numbers", self.sizes)
-        if not self.dims:
-            raise ArgumentError("dims", "hold at least one dimension", self.dims)
+        for name, low in least.items():
+            whole(name, getattr(self, name), low)
+        for name, low in (("sizes", 2), ("dims", 1)):
+            values = getattr(self, name)
+            for value in values:
+                whole(name, value, low)
+            if not values or list(values) != sorted(set(values)):
+                raise ArgumentError(name, "be one or more increasing numbers", values)
         for name in ("rate", "final_rate", "delta", "penalty", "sigma", "bandwidth"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise ArgumentError(name, "be positive and finite", value)
+            number(name, getattr(self, name), 0, ends="()")
 
     def blur(self, size: int) -> float:
         """The Parzen bandwidth for `size` points."""
@@ -222,7 +229,7 @@ class Kind:
     rows: Rows
     aim: str = "p"
     given: str = ""
-    group: str = "one number a point"
+    group: str = "no random direction"
 
 
 def _sliced(objective: Callable[..., Any], kind: str, *, explicit: bool = False) -> Rows:
@@ -242,7 +249,7 @@ def _denoising(c: Config, psi: Any, x: Any, s: Any, g: Any) -> Any:
     return losses.denoising_at(psi, x, noise, Transition(1.0, c.sigma**2))
 
 
-SLICED = "random directions"
+SLICED = "a random direction for each point"
 KINDS = {
     "explicit": Kind(_explicit, given="exact"),
     "explicit on the mesh": Kind(
@@ -261,7 +268,7 @@ KINDS = {
     "sliced, explicit": Kind(
         _sliced(losses.sliced_explicit, "rademacher", explicit=True), given="exact", group=SLICED
     ),
-    "denoising": Kind(_denoising, "blurred", group=SLICED),
+    "denoising": Kind(_denoising, "blurred"),
 }
 MESHED, PARZEN = "explicit on the mesh", "Parzen"
 VARIED = {  # objectives whose gradients are compared with that of "implicit"
@@ -278,7 +285,7 @@ VARIED |= {"explicit": _explicit}
 def data_of(config: Config, name: str) -> list[str]:
     """What an objective is trained on: sizes as text, and fresh points."""
     if name == MESHED:
-        return ["mesh"]
+        return [ON_MESH]
     sizes = [str(n) for n in config.sizes]
     return sizes if name == PARZEN else [*sizes, FRESH]
 
@@ -288,13 +295,10 @@ def fits_of(config: Config) -> list[tuple[str, str]]:
     return [(name, data) for name in KINDS for data in data_of(config, name)]
 
 
-def points(member: int, n: int) -> np.ndarray:
-    """The first n points of Xoshiro(12345 + member), as the note draws its 1024, (n, 2)."""
-    return _draw(Xoshiro(12345 + member), n)
-
-
-def _draw(rng: Xoshiro, n: int) -> np.ndarray:
-    return rng.mixture(LAW.weights, LAW.means, [np.eye(2)] * len(LAW.weights), n)
+def points(config: Config, seed_for: Seeds) -> np.ndarray:
+    """The largest sample of every member, (S, n, 2); smaller ones are its first points."""
+    streams = [np.random.default_rng(seed_for("points", k)) for k in range(config.members)]
+    return np.stack([LAW.sample(config.sizes[-1], stream) for stream in streams])
 
 
 def mesh(side: int = MESH) -> np.ndarray:
@@ -321,19 +325,20 @@ def together(stack: nets.Stack) -> Field:
     return field
 
 
-def given_points(config: Config, name: str, data: str) -> torch.Tensor | None:
-    """Rows with one point of every member (and its score, for Parzen); None for fresh points."""
+def given_points(config: Config, name: str, data: str, seed_for: Seeds) -> torch.Tensor | None:
+    """The points of every member (beside them their scores, for Parzen), (S, n, 2 or 4).
+
+    None for fresh points.
+    """
     if data == FRESH:
         return None
-    if name == MESHED:
-        orders = [np.random.default_rng(k).permutation(MESH**2) for k in range(config.members)]
-        parts = [mesh()[order] for order in orders]
-    else:
-        parts = [points(k, int(data)) for k in range(config.members)]
-    if KINDS[name].given == "parzen":
-        blur = Transition(1.0, config.blur(int(data)) ** 2)
-        parts = [np.hstack([x, gallery.empirical(x).diffuse(blur).score(x)]) for x in parts]
-    return torch.from_numpy(np.hstack(parts)).float()
+    if data == ON_MESH:
+        return torch.from_numpy(mesh()).float().expand(config.members, -1, -1)
+    x = points(config, seed_for)[:, : int(data)]
+    if name == PARZEN:
+        h = config.blur(int(data))
+        x = np.stack([np.hstack([own, gallery.empirical(own).blurred(h).score(own)]) for own in x])
+    return torch.from_numpy(x).float()
 
 
 def minimised(
@@ -342,49 +347,73 @@ def minimised(
     objective: Any,
     given: torch.Tensor | None,
     seed: int,
-    batch: int,
+    count: int,
     snapshots: list[int],
 ) -> History:
-    """`fit` with the numbers of the config, on given rows or on fresh points; Ctrl-C ends it."""
+    """`fit` with the numbers of the config; Ctrl-C ends it.
+
+    given : all rows, handed to the objective at each step; None for `count` fresh points.
+    """
     history = fit(
         net, LAW if given is None else given, objective, steps=config.steps, seed=seed,
-        batch=batch, rate=config.rate, final_rate=config.final_rate, snapshots=snapshots,
-        progress=lambda steps: steps,
+        batch=count if given is None else None, rate=config.rate, final_rate=config.final_rate,
+        snapshots=snapshots, progress=lambda steps: steps,
     )  # fmt: skip
     if history.interrupted:
         raise KeyboardInterrupt
     return history
 
 
-def trained(config: Config, name: str, data: str, seed: int, judge: Judge) -> Arrays:
-    """All members of one objective on one kind of data, and what there is to say of them."""
+def picked(given: torch.Tensor, count: int, g: torch.Generator) -> torch.Tensor:
+    """`count` rows of each member's own, with replacement: (S, n, w) -> (count S, w), in turns."""
+    members, n, width = given.shape
+    pick = torch.randint(n, (count, members), generator=g)
+    return given[torch.arange(members), pick].reshape(-1, width)
+
+
+def trained(config: Config, name: str, data: str, seed_for: Seeds, judge: Judge) -> Arrays:
+    """All members of one objective on one kind of data, and what there is to say of them.
+
+    Fields, arrows and log_q are those of the first member.
+    """
     kind, S = KINDS[name], config.members
-    stack = nets.Stack([nets.Score(2, config.widths, seed + k) for k in range(S)])
-    given = given_points(config, name, data)
+    seeds = [seed_for(name, data, "weights", k) for k in range(S)]
+    stack = nets.Stack([nets.Score(2, config.widths, seed) for seed in seeds])
+    given = given_points(config, name, data, seed_for)
     at = [max(1, round(share * config.steps)) for share in SHARES]
 
     def objective(net: torch.nn.Module, x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-        x = x.reshape(x.shape[0] * x.shape[1] // (2 * S * (1 + parzen)) * S, -1)
-        score = x[:, 2:] if parzen else LAW.score(x) if kind.given else x
-        return kind.rows(config, net, x[:, :2], score, g)
+        rows = x if given is None else picked(given, config.batch, g)
+        x, beside = rows[:, :2], rows[:, 2:]
+        score = LAW.score(x) if kind.given == "exact" else beside
+        # The mean over all rows is that over the members: times S, each has its own.
+        return S * kind.rows(config, net, x, score, g)
 
-    parzen = int(kind.given == "parzen")
-    number = config.batch * (S if given is None else 1)
-    history = minimised(config, stack, objective, given, seed, number, at)
-    found = []
+    every = None if given is None else given.reshape(-1, given.shape[-1])
+    seed = seed_for(name, data, "batches")
+    history = minimised(config, stack, objective, every, seed, config.batch * S, at)
+    psi, found = together(stack), []
     for step in at:
         stack.load_state_dict(history.snapshots[step])
-        found.append(judge.errors(together(stack)))
-    blur = {"denoising": config.sigma, PARZEN: config.blur(int(data)) if parzen else 0.0}
-    aimed = found[-1] if name not in blur else Judge(blur[name]).errors(together(stack))
+        found.append(judge.errors(psi))
     return {
         "after": np.array(at),
         "errors": np.stack(found),  # (steps, members)
-        "aimed": aimed,
-        "field": together(stack)(judge.centres)[0].astype(np.float32),
-        "arrows": together(stack)(centres(ARROWS))[0].astype(np.float32),
-        **judge.recovered(together(stack)),
+        "aimed": aim_of(config, name, data, judge).errors(psi),
+        "field": psi(judge.centres)[0].astype(np.float32),
+        "arrows": psi(centres(ARROWS))[0].astype(np.float32),
+        **judge.recovered(psi),
     }
+
+
+def aim_of(config: Config, name: str, data: str, judge: Judge) -> Judge:
+    """What measures the distance from an objective's own aim, under the law where it compares."""
+    if name == PARZEN:
+        return Judge(LAW.blurred(config.blur(int(data))))
+    if name == "denoising":
+        blurred = LAW.blurred(config.sigma)
+        return Judge(blurred, blurred)
+    return judge
 
 
 # Judging ----------------------------------------------------------------------------------------
@@ -400,14 +429,13 @@ def centres(n: int) -> np.ndarray:
 
 
 class Judge:
-    """The exact law, blurred by `blur`, and a mesh: what learned fields are measured with."""
+    """What learned fields are measured with: the score of `aim` at points of `law`, and a mesh."""
 
-    def __init__(self, blur: float = 0.0) -> None:
-        law = LAW.diffuse(Transition(1.0, blur**2))
+    def __init__(self, aim: Target = LAW, law: Target = LAW) -> None:
         x, w = law.quadrature()
         near = w > 1e-14 * w.max()  # what is left out weighs less than 1e-10
         self.x, self.w = x[near], w[near]
-        self.score = law.score(self.x)
+        self.score = aim.score(self.x)
         self.information = float(self.w @ (self.score**2).sum(-1))
 
     def with_mesh(self, cells: int) -> Judge:
@@ -463,6 +491,11 @@ class Judge:
 # The note ---------------------------------------------------------------------------------------
 
 
+def drawn_points(rng: Xoshiro, n: int = 1024) -> np.ndarray:
+    """n points of the law as the page draws them, (n, 2)."""
+    return rng.mixture(LAW.weights, LAW.means, [np.eye(2)] * len(LAW.weights), n)
+
+
 def shifted(x: torch.Tensor, delta: np.ndarray) -> list[torch.Tensor]:
     """x + delta_1 e_1, x - delta_1 e_1, x + delta_2 e_2, x - delta_2 e_2."""
     steps = torch.from_numpy(np.diag(delta))
@@ -500,7 +533,7 @@ def as_tensors(params: Params) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def constants(rng: Xoshiro) -> np.ndarray:
     """The note's 100 rounds of C = 1/2 E|s|^2 on samples of `COUNTS` points, (100, 9)."""
-    x = _draw(rng, 100 * sum(COUNTS))  # point after point: one draw is as good as 900
+    x = drawn_points(rng, 100 * sum(COUNTS))  # point after point: one draw is as good as 900
     half = (LAW.score(x) ** 2).sum(-1) / 2
     parts = np.split(half, np.cumsum(COUNTS * 100)[:-1])
     return np.array([part.mean() for part in parts]).reshape(100, -1)
@@ -519,7 +552,7 @@ def shown_weights(layers: Params) -> np.ndarray:
 def note(config: Config, judge: Judge) -> Arrays:
     """The page in the order of its stream: points, weights, samples for C, thirty random nets."""
     rng = Xoshiro(12345)
-    x, start = _draw(rng, 1024), network(rng, (2, 16, 2))
+    x, start = drawn_points(rng), network(rng, (2, 16, 2))
     score, delta = LAW.score(x), np.ptp(x, axis=0) / 2048
     grid, area = mesh(), (2 * HALF / (MESH - 1)) ** 2
     C = np.sum(np.exp(LAW.log_prob(grid)) * (LAW.score(grid) ** 2).sum(-1)) * area / 2
@@ -528,8 +561,9 @@ def note(config: Config, judge: Judge) -> Arrays:
     loss = finite_difference(x, delta)
     explicit = [float(np.mean((apply(p, x) - score) ** 2)) for p in (start, *nets_)]
     implicit = [loss(as_tensors(p)).item() for p in (start, *nets_)]
-    net = scorenotes.Net(Adam(start, 0.003))
-    by_differences = _layers_of(net, net.gradient(loss(net)))
+    adam = Adam(start, 0.003)
+    net = scorenotes.Net(adam)
+    by_differences = layers(net.gradient(loss(net)), adam.widths)
     few, half = [0, 1, -2, -1], (judge.score**2).sum(-1) / 2
     return {
         "points": x[few].T,
@@ -541,37 +575,35 @@ def note(config: Config, judge: Judge) -> Arrays:
         "samples": samples,
         "explicit": np.array(explicit),
         "implicit": np.array(implicit),
-        "pairs": np.array([_pair(p, x, score, delta) for p in (start, *nets_)]),
+        "pairs": np.array([pair(p, x, score, delta) for p in (start, *nets_)]),
         "gradient, finite differences": shown_weights(by_differences),
         "gradient, explicit": shown_weights(Regression(start, 0.003).gradient(x, score)[1]),
         "variance of |s|^2/2": float(judge.w @ (half - judge.w @ half) ** 2),
     }
 
 
-def _layers_of(net: Any, flat: np.ndarray) -> Params:
-    shapes = [tuple(leaf.shape) for leaf in net.leaves]
-    cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-    parts = [part.reshape(shape) for part, shape in zip(np.split(flat, cuts), shapes, strict=True)]
-    return list(zip(parts[::2], parts[1::2], strict=True))
+def pair(params: Params, x: np.ndarray, score: np.ndarray, delta: np.ndarray) -> list[float]:
+    """(mean over the points, its standard error, mean over p) of explicit - finite differences.
 
-
-def _pair(params: Params, x: np.ndarray, score: np.ndarray, delta: np.ndarray) -> list[float]:
-    """Mean and standard error of explicit minus finite differences over the points.
-
-    The note's explicit loss is the mean of all entries: 1/2 |psi - s|^2 of each row.
+    The note's explicit loss is the mean of all entries: 1/2 |psi - s|^2 of each row. The mean over
+    p is a sum over the mesh.
     """
-    psi, rows = partial(apply, params), torch.from_numpy(x)
-    gap = (
-        losses.explicit(psi, x, score)
-        - losses.finite_difference(as_tensors(params), rows, tuple(delta)).numpy()
-    )
-    return [float(gap.mean()), float(gap.std(ddof=1) / math.sqrt(len(gap)))]
+    own, grid = identity_gap(params, x, score, delta), mesh()
+    weights = mesh_weights(torch.from_numpy(grid)).numpy()
+    under_p = weights * identity_gap(params, grid, LAW.score(grid), delta)
+    return [*mean_and_error(own), float(under_p.mean())]
+
+
+def identity_gap(params: Params, x: np.ndarray, score: np.ndarray, delta: np.ndarray) -> np.ndarray:
+    """explicit - finite differences of each point, (n,)."""
+    differences = losses.finite_difference(as_tensors(params), torch.from_numpy(x), tuple(delta))
+    return np.asarray(losses.explicit(partial(apply, params), x, score) - differences.numpy())
 
 
 def noted(config: Config, way: str, judge: Judge) -> Arrays:
     """One training of the note: "explicit", or finite differences with one of `ORDERS`."""
     rng = Xoshiro(12345)
-    x, start = _draw(rng, 1024), network(rng, (2, 16, 2))
+    x, start = drawn_points(rng), network(rng, (2, 16, 2))
     snapshots = {}
     kept = np.unique(np.linspace(1, config.epochs, config.frames).round().astype(int)).tolist()
     if way == "explicit":
@@ -605,8 +637,8 @@ def _corners(psi: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
 # Variance and cost ------------------------------------------------------------------------------
 
 
-def gradient_variance(config: Config, net: nets.Score, generator: torch.Generator) -> Arrays:
-    """tr Cov of the gradient of each objective over batches, and the gradients' means.
+def gradients(config: Config, net: nets.Score, generator: torch.Generator) -> dict[str, np.ndarray]:
+    """The gradient of each objective on each of `draws` batches, (draws, parameters).
 
     All objectives see the same points, so that what a sliced one has more is from its directions.
     """
@@ -622,26 +654,49 @@ def gradient_variance(config: Config, net: nets.Score, generator: torch.Generato
             flat = [torch.zeros(p.numel()) if g is None else g.flatten()
                     for p, g in zip(parameters, parts, strict=True)]  # fmt: skip
             found[name].append(torch.cat(flat).double())
-    gradients = {name: torch.stack(g).numpy() for name, g in found.items()}
-    squares = np.array([((g - g.mean(0)) ** 2).sum(-1) for g in gradients.values()])
-    means = np.array([g.mean(0) for g in gradients.values()])
-    return {"squares": squares, "means": means}
+    return {name: torch.stack(g).numpy() for name, g in found.items()}
 
 
-def row_variance(config: Config, judge: Judge, generator: torch.Generator) -> Arrays:
+def gradient_variance(config: Config, net: nets.Score, generator: torch.Generator) -> Arrays:
+    """tr Cov of the gradient of each objective over batches, in the order of `VARIED`.
+
+    over : its ratio to that of the exact trace, and the ratio's standard error, (objectives, 2).
+    drawn : the share of it that comes from the directions, and its standard error; NaN where none
+        are drawn.
+    """
+    found = gradients(config, net, generator)
+    squares = {name: ((g - g.mean(0)) ** 2).sum(-1) for name, g in found.items()}
+    over = [jackknife(own, squares["implicit"]) for own in squares.values()]
+    drawn = []
+    for name, own in squares.items():
+        unsliced = squares["explicit" if name == "sliced, explicit" else "implicit"]
+        rest, error = jackknife(unsliced, own)
+        sliced = "sliced" in name or "reduced" in name
+        drawn.append((1 - rest, error) if sliced else (math.nan, math.nan))
+    variance = [own.sum() / (config.draws - 1) for own in squares.values()]
+    return {"variance": np.array(variance), "over": np.array(over), "drawn": np.array(drawn)}
+
+
+def jackknife(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """sum a / sum b and its standard error over common draws."""
+    ratio, n = float(a.sum() / b.sum()), len(a)
+    without = (a.sum() - a) / (b.sum() - b)
+    return ratio, float(math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
+
+
+def row_variance(judge: Judge, generator: torch.Generator) -> Arrays:
     """Variance over v of v.Js v at true points, J the Hessian of log p: measured and predicted."""
     measured, n = [], 20_000
-    x = torch.from_numpy(LAW.sample(n, np.random.default_rng(generator.initial_seed() % 2**32)))
+    x = LAW.sample(n, generator)
     hessian = LAW.hessian(x)
     trace = hessian.diagonal(dim1=-2, dim2=-1).sum(-1)
     for kind in losses.DIRECTIONS:
-        v = losses.directions(n, 2, generator, kind).double()
+        v = losses.directions(n, 2, generator, kind).to(x)
         measured.append((((v[:, None] @ hessian @ v[..., None])[:, 0, 0] - trace) ** 2).numpy())
     J = np.asarray(LAW.hessian(judge.x))
     predicted = [float(judge.w @ direction_variance(J, kind)) for kind in losses.DIRECTIONS]
-    rows = np.array(measured)
-    error = rows.std(axis=1, ddof=1) / math.sqrt(n)
-    return {"measured": rows.mean(1), "error": error, "predicted": np.array(predicted)}
+    mean, error = mean_and_error(measured, axis=1)
+    return {"measured": mean, "error": error, "predicted": np.array(predicted)}
 
 
 def direction_variance(J: np.ndarray, kind: str) -> np.ndarray:
@@ -654,12 +709,14 @@ def direction_variance(J: np.ndarray, kind: str) -> np.ndarray:
     return np.asarray(2 * whole if kind == "gaussian" else whole - half_trace)
 
 
-def cost(config: Config, generator: torch.Generator) -> Arrays:
+def cost(config: Config, seed_for: Seeds) -> Arrays:
     """Milliseconds of a training step (loss, gradient, Adam), (dims, kinds, repeats), in turns."""
     times = np.empty((len(config.dims), len(KINDS), config.repeats))
     for i, dim in enumerate(config.dims):
+        generator = torch.Generator().manual_seed(seed_for("cost", dim))
         x = torch.randn(config.batch, dim, generator=generator)
-        steps = [_stepper(config, kind, x, generator) for kind in KINDS.values()]
+        net = partial(nets.Score, dim, config.widths, seed_for("cost", dim, "weights"))
+        steps = [stepper(config, name, net(), x, generator) for name in KINDS]
         for repeat in range(config.repeats):
             for j, step in enumerate(steps):
                 step()  # not timed: pays for what its predecessor left behind
@@ -670,15 +727,20 @@ def cost(config: Config, generator: torch.Generator) -> Arrays:
     return {"times": times}
 
 
-def _stepper(config: Config, kind: Kind, x: torch.Tensor, g: torch.Generator) -> Any:
+def stepper(
+    config: Config, name: str, net: nets.Score, x: torch.Tensor, g: torch.Generator
+) -> Callable[[], None]:
     """A step on given points; scores and weights of the law are taken as known beforehand."""
-    net = nets.Score(x.shape[1], config.widths, 0)
-    adam = torch.optim.Adam(net.parameters(), lr=1e-4)
-    rows = _explicit if kind is KINDS[MESHED] else kind.rows
+    adam, rows, weights = torch.optim.Adam(net.parameters(), lr=1e-4), KINDS[name].rows, None
+    if name == MESHED:
+        weights = torch.ones(len(x))
 
     def step() -> None:
         adam.zero_grad()
-        rows(config, net, x, -x, g).mean().backward()
+        if weights is None:
+            rows(config, net, x, -x, g).mean().backward()
+        else:
+            losses.explicit(net, x, -x, weights).mean().backward()
         adam.step()
 
     return step
@@ -705,27 +767,27 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         arrays |= {f"{way} | {key}": value for key, value in found.items()}
     for name, data in run.progress(fits_of(config), "fits"):
         key = f"{name} | {data}"
-        found = run.cell(key, trained, config, name, data, run.seed, judge)
+        found = run.cell(key, trained, config, name, data, run.seed_for, judge)
         arrays |= {f"{key} | {part}": value for part, value in found.items()}
     for state in ("initial", "trained"):
-        net = nets.Score(2, config.widths, run.seed)
-        if state == "trained":
-            minimised(config, net, partial(_exactly, config), None, run.seed, config.batch, [])
         own = run.torch_generator("variance", state, device="cpu")
-        found = run.cell(f"variance {state}", gradient_variance, config, net, own)
+        found = run.cell(f"variance {state}", variance, config, state, run.seed_for, own)
         arrays |= {f"variance {state} {key}": value for key, value in found.items()}
-    rows = run.cell("rows", row_variance, config, judge, run.torch_generator("rows", device="cpu"))
+    rows = run.cell("rows", row_variance, judge, run.torch_generator("rows", device="cpu"))
     arrays |= {f"rows {key}": value for key, value in rows.items()}
-    timed = run.cell("cost", cost, config, run.torch_generator("cost", device="cpu"))
-    return arrays | timed
+    return arrays | run.cell("cost", cost, config, run.seed_for)
+
+
+def variance(config: Config, state: str, seed_for: Seeds, generator: torch.Generator) -> Arrays:
+    """`gradient_variance` of one network, as it begins or trained on the exact score."""
+    net = nets.Score(2, config.widths, seed_for("variance", "weights"))
+    if state == "trained":
+        seed = seed_for("variance", "batches")
+        minimised(config, net, partial(_exactly, config), None, seed, config.batch, [])
+    return gradient_variance(config, net, generator)
 
 
 # Tables -----------------------------------------------------------------------------------------
-
-
-def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean over members and its standard error."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def replayed(config: Config, arrays: Arrays) -> Iterator[tuple[str, int, float, str]]:
@@ -807,46 +869,70 @@ def strayed(arrays: Arrays, way: str) -> np.ndarray:
     )
 
 
+def off_the_page(arrays: Arrays, way: str) -> tuple[np.ndarray, np.ndarray]:
+    """(epochs, |difference| of the losses there from the printed ones) over loss + C.
+
+    Of the explicit training: over the loss.
+    """
+    loss, explicit = arrays[f"{way} | loss"], way == "explicit"
+    name = "explicit" if explicit else "finite-difference"
+    printed = PUBLISHED[f"{name} loss, training"]
+    at = np.array([epoch for epoch in printed if epoch <= len(loss)], int)
+    page = np.array([float(printed[epoch]) for epoch in at])
+    scale = page + (0.0 if explicit else arrays["note C on the mesh"])
+    return at, np.abs(loss[at - 1] - page) / scale
+
+
 def chaos_table(arrays: Arrays) -> DataFrame:
-    """For each order of float32 additions: where the losses leave those of Zygote's order."""
+    """For the other orders of float32 additions: where their losses leave those of Zygote's.
+
+    All differences are over loss + C. Zygote's order itself is in the table of parity.
+    """
     import pandas as pd
 
-    rows = []
-    for way in ORDERS:
-        loss, off = arrays[f"{way} | loss"], strayed(arrays, way)
+    rows, levels = [], (1e-12, 1e-8, TOLERANCE)
+    for way in ORDERS[1:]:
+        off = strayed(arrays, way)
         found: dict[str, Any] = {"gradients added": way}
-        for level in (1e-12, 1e-8, TOLERANCE):
+        for level in levels:
             left = np.flatnonzero(off > level)
-            found[f"first epoch off by {level:g}"] = int(left[0]) + 1 if len(left) else None
-        printed = PUBLISHED["finite-difference loss, training"]
-        there = [abs(loss[e - 1] / float(p) - 1) for e, p in printed.items() if e <= len(loss)]
-        found["largest difference from the page"] = max(there, default=math.nan)
+            found[f"first epoch off by {level:g} of loss + C"] = left[0] + 1 if len(left) else None
+        found["largest difference"] = off.max()
+        found["largest from the page"] = off_the_page(arrays, way)[1].max(initial=0.0)
         rows.append(found)
-    return pd.DataFrame(rows).astype({f"first epoch off by {TOLERANCE:g}": object})
+    frame = pd.DataFrame(rows)
+    epochs = [column for column in frame if str(column).startswith("first")]
+    return frame.astype(dict.fromkeys(epochs, "Int64"))
 
 
 def main_table(config: Config, arrays: Arrays) -> DataFrame:
-    """Every objective on all data."""
+    """Every objective on all data: means and standard errors over members.
+
+    From few points both hang on one member, and so the least and the largest stand beside them.
+    """
     import pandas as pd
 
-    reach = mean_and_error(arrays[f"explicit | {FRESH} | errors"][-1])[0]
     rows = []
     for name, data in fits_of(config):
-        key = f"{name} | {data}"
-        error, spread = mean_and_error(arrays[f"{key} | errors"][-1])
+        key, shrunk = f"{name} | {data}", KINDS[name].aim == "shrunk"
+        errors, kls = arrays[f"{key} | errors"][-1], arrays[f"{key} | kl"]
+        error, spread = mean_and_error(errors)
         aimed, aimed_spread = mean_and_error(arrays[f"{key} | aimed"])
-        kl, kl_spread = mean_and_error(arrays[f"{key} | kl"])
+        kl, kl_spread = mean_and_error(kls)
         low, low_spread = mean_and_error(arrays[f"{key} | modes"][:, 2])
-        shrunk = KINDS[name].aim == "shrunk"
+        rotation, rotation_spread = mean_and_error(arrays[f"{key} | rotation"])
         rows.append({
             "objective": name, "data": data, "aims at": KINDS[name].aim,
             "Fisher error": error, "standard error": spread,
-            "floor": reach, "below 10 %": "yes" if error < BOUND else "no",
+            "least": errors.min(), "largest": errors.max(),
+            "below 10 %": "yes" if error < BOUND else "no",
             "error from its aim": None if shrunk else aimed,
             "its standard error": None if shrunk else aimed_spread,
-            "KL / nats": kl, "KL error": kl_spread, "KL floor": float(arrays["exact kl"][0]),
+            "KL / nats": kl, "KL error": kl_spread,
+            "KL, least": kls.min(), "KL, largest": kls.max(),
+            "KL floor": float(arrays["exact kl"][0]),
             "mode 0.2": low, "mode error": low_spread,
-            "rotation": float(arrays[f"{key} | rotation"].mean()),
+            "rotation": rotation, "rotation error": rotation_spread,
         })  # fmt: skip
     frame = pd.DataFrame(rows)
     frame.attrs["digits"] = dict.fromkeys(frame.columns, 3)
@@ -856,7 +942,7 @@ def main_table(config: Config, arrays: Arrays) -> DataFrame:
 def verdict_table(config: Config, arrays: Arrays) -> DataFrame:
     """Each objective at the most data: fresh points, or the largest sample for Parzen."""
     main = main_table(config, arrays).groupby("objective", sort=False).tail(1)
-    columns = ["objective", "data", "aims at", "Fisher error", "standard error", "floor",
+    columns = ["objective", "data", "aims at", "Fisher error", "standard error", "least", "largest",
                "below 10 %", "KL / nats", "KL error"]  # fmt: skip
     frame = main[columns].reset_index(drop=True)
     frame.attrs["digits"] = dict.fromkeys(columns, 3)
@@ -896,7 +982,11 @@ def constant_table(arrays: Arrays) -> DataFrame:
 
 
 def identity_table(arrays: Arrays) -> DataFrame:
-    """explicit = finite differences + C at the note's start and at its thirty random networks."""
+    """explicit = finite differences + C at the note's start and at its thirty random networks.
+
+    On the note's 1024 points, the same for all networks, so that the z go up and down together; and
+    under p, by a sum over the mesh.
+    """
     import pandas as pd
 
     explicit, implicit = arrays["note explicit"], arrays["note implicit"]
@@ -908,35 +998,24 @@ def identity_table(arrays: Arrays) -> DataFrame:
         "difference": pairs[:, 0] - C, "standard error": pairs[:, 1],
     })  # fmt: skip
     frame["z"] = frame["difference"] / frame["standard error"]
+    frame["difference under p"] = pairs[:, 2] - C
     return frame
 
 
-def variance_table(config: Config, arrays: Arrays) -> DataFrame:
+def variance_table(arrays: Arrays) -> DataFrame:
     """tr Cov of each objective's gradient over that of the exact trace."""
     import pandas as pd
 
     rows = []
-    names = list(VARIED)
     for state in ("initial", "trained"):
-        squares = arrays[f"variance {state} squares"]
-        total = dict(zip(names, squares.sum(axis=1), strict=True))
-        for name, own in zip(names, squares, strict=True):
-            ratio, error = jackknife(own, squares[0])
-            whole = "explicit" if name == "sliced, explicit" else "implicit"
-            drawn_ = "sliced" in name or "reduced" in name
+        values = [arrays[f"variance {state} {key}"] for key in ("variance", "over", "drawn")]
+        for name, total, over, drawn in zip(VARIED, *values, strict=True):
             rows.append({
-                "network": state, "objective": name, "variance": total[name] / (len(own) - 1),
-                "over exact trace": ratio, "standard error": error,
-                "from directions": 1 - total[whole] / total[name] if drawn_ else None,
+                "network": state, "objective": name, "variance": total,
+                "over exact trace": over[0], "standard error": over[1],
+                "from directions": drawn[0], "its standard error": drawn[1],
             })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def jackknife(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """sum a / sum b and its standard error over common draws."""
-    ratio, n = float(a.sum() / b.sum()), len(a)
-    without = (a.sum() - a) / (b.sum() - b)
-    return ratio, float(math.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
 def rows_table(arrays: Arrays) -> DataFrame:
@@ -973,7 +1052,7 @@ def table(config: Config, arrays: Arrays) -> dict[str, DataFrame]:
         "constant": constant_table(arrays),
         "identity": identity_table(arrays),
         "note": note_table(arrays),
-        "variance": variance_table(config, arrays),
+        "variance": variance_table(arrays),
         "directions": rows_table(arrays),
         "cost": cost_table(config, arrays),
     }
@@ -1060,7 +1139,7 @@ def fields(config: Config, arrays: Arrays) -> Figure:
         wrong = error_panel(ax[1], arrays, key)
         ax[0].set_title(title, fontsize=10)
     fig.colorbar(density, ax=axes[0], label="log-density below its maximum", shrink=0.9)
-    bar = fig.colorbar(wrong, ax=axes[1], label="|ψ − s| / rms of s", shrink=0.9)
+    bar = fig.colorbar(wrong, ax=axes[1], label="|ψ − s| / rms of s", shrink=0.9, extend="both")
     bar.set_ticks([-2, -1, 0, 1], labels=["0.01", "0.1", "1", "10"])
     for ax in axes[:, 0]:
         ax.set_ylabel("y")
@@ -1068,7 +1147,8 @@ def fields(config: Config, arrays: Arrays) -> Figure:
         ax.set_xlabel("x")
     fig.suptitle(
         "Exact score (black), learned score (red; lengths: square roots), and where it is wrong\n"
-        "(lines: density 0.1, 0.01 and 0.0001 of its maximum)", fontsize=11,
+        f"(smooth nets: the first of {config.members}; lines: density 0.1, 0.01 and 0.0001 of its "
+        "maximum)", fontsize=11,
     )  # fmt: skip
     return fig
 
@@ -1081,54 +1161,66 @@ def densities(config: Config, arrays: Arrays) -> Figure:
     shown += [(f"finite differences | {FRESH}", "finite diff., fresh")]
     shown += [(f"sliced, reduced | {FRESH}", "sliced, reduced, fresh")]
     shown += [(f"denoising | {FRESH}", f"denoising σ = {config.sigma:g}, fresh")]
-    fig, axes = plots.figure(2, 4, height=4.6, share=True)
+    fig, axes = plots.figure(2, 4, height=5.0, share=True)
     for ax, (key, title) in zip(axes.flat, shown, strict=True):
         name = "exact log_q" if key == "exact" else f"{key} | log_q"
         image = plots.background(ax, square(arrays[name]), BOX)
         contours(ax, arrays)
         _window(ax)
         kl = arrays["exact kl" if key == "exact" else f"{key} | kl"][0]
-        ax.set_title(f"{title}\nKL = {max(kl, 0.0):.2g}", fontsize=9.5)
+        ax.set_title(f"{title}\nKL = {kl:.2g}", fontsize=9.5)
     fig.colorbar(image, ax=axes, label="log-density below its maximum", shrink=0.8)
     for ax in axes[:, 0]:
         ax.set_ylabel("y")
     for ax in axes[1]:
         ax.set_xlabel("x")
-    fig.suptitle("Densities recovered from learned scores (least-squares potential; lines: exact)")
+    fig.suptitle(
+        "Densities recovered from learned scores (least-squares potential; lines: exact;\n"
+        f"of smooth nets the first of {config.members} members)", fontsize=11,
+    )  # fmt: skip
     return fig
 
 
 def size(data: str) -> str:
     """The data of a fit in words."""
-    return "fresh points" if data == FRESH else data if data == "mesh" else f"n = {data}"
+    return "fresh points" if data == FRESH else data if data == ON_MESH else f"n = {data}"
 
 
 def by_size(config: Config, arrays: Arrays) -> Figure:
     """Relative Fisher error against the number of points."""
-    fig, axes = plots.figure(1, 2, height=4.6, share=True)
-    ticks = [*(str(n) for n in config.sizes), FRESH]
-    for ax, group in zip(axes[0], ("one number a point", SLICED), strict=True):
+    fig, axes = plots.figure(1, 2, height=4.8)
+    axes[0, 1].sharey(axes[0, 0])
+    groups = list(dict.fromkeys(kind.group for kind in KINDS.values()))
+    for ax, group in zip(axes[0], groups, strict=True):
         names = [name for name, kind in KINDS.items() if kind.group == group]
+        ticks = [*(str(n) for n in config.sizes), FRESH]
+        ticks += [ON_MESH] if MESHED in names else []
         for i, name in enumerate(names):
-            found = [(data, *mean_and_error(arrays[f"{name} | {data} | errors"][-1]))
-                     for data in data_of(config, name)]  # fmt: skip
-            at = [ticks.index(FRESH if data == "mesh" else data) for data, _, _ in found]
+            shown = data_of(config, name)
+            found = [arrays[f"{name} | {data} | errors"][-1] for data in shown]
+            at = np.array([ticks.index(data) for data in shown], float)
             offset = 0.05 * (i - (len(names) - 1) / 2)
-            ax.errorbar(
-                np.array(at) + offset, [e for _, e, _ in found], [s for _, _, s in found],
-                fmt="o-", color=plots.COLORS[i], capsize=2, linewidth=1.2, label=name,
-            )  # fmt: skip
+            errors(ax, at + offset, np.array(found), plots.COLORS[i], name)
         ax.axhline(BOUND, color="black", linewidth=0.9, linestyle="dashed")
-        ax.set_yscale("log")
+        ax.set(yscale="log", xlabel="points n")
         ax.set_xticks(range(len(ticks)), ticks)
-        ax.set_xlabel("points n")
+        ax.set_xlim(-0.4, len(ticks) - 0.6)
+        ax.set_title(group, fontsize=10)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize=8.5)
+    axes[0, 1].tick_params(labelleft=False)
     axes[0, 0].set_ylabel("relative Fisher error E|ψ − s|² / E|s|²")
     fig.suptitle(
-        f"Error against the exact score (mean and standard error of {config.members}; "
+        f"Error against the exact score (mean and range of {config.members} members; "
         "dashed: 10 %)", fontsize=11,
     )  # fmt: skip
     return fig
+
+
+def errors(ax: Axes, at: np.ndarray, found: np.ndarray, color: str, label: str) -> None:
+    """Mean and range over members, found (places, members)."""
+    mean = found.mean(1)
+    bars = (mean - found.min(1), found.max(1) - mean)
+    ax.errorbar(at, mean, bars, fmt="o-", color=color, capsize=2, linewidth=1.2, label=label)
 
 
 def by_step(config: Config, arrays: Arrays) -> Figure:
@@ -1138,26 +1230,24 @@ def by_step(config: Config, arrays: Arrays) -> Figure:
     for ax, name in zip(axes[0], shown, strict=True):
         for data, color in zip(data_of(config, name), plots.COLORS, strict=False):
             key = f"{name} | {data}"
-            found = np.array([mean_and_error(row) for row in arrays[f"{key} | errors"]])
-            ax.errorbar(
-                arrays[f"{key} | after"], found[:, 0], found[:, 1], fmt="o-", color=color,
-                capsize=2, label=size(data),
-            )  # fmt: skip
+            errors(ax, arrays[f"{key} | after"], arrays[f"{key} | errors"], color, size(data))
         ax.axhline(BOUND, color="black", linewidth=0.9, linestyle="dashed")
         ax.set(title=name, xlabel="steps", xscale="log", yscale="log")
         ax.minorticks_off()
         after = arrays[f"{name} | {FRESH} | after"].tolist()
         ax.set_xticks(after, [str(step) for step in after])
     axes[0, 0].set_ylabel("relative Fisher error")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    fig.suptitle("Error during training (dashed: 10 %)", fontsize=11)
+    plots.legend_below(fig, axes[0, 0])
+    fig.suptitle(
+        f"Error during training (mean and range of {config.members} members; dashed: 10 %)",
+        fontsize=11,
+    )
     return fig
 
 
 def published(config: Config, arrays: Arrays) -> Figure:
     """The note's losses, and how far rounding carries them."""
-    fig, axes = plots.figure(1, 2, height=4.2)
+    fig, axes = plots.figure(1, 2, height=4.6)
     left, right = axes[0]
     C = float(arrays["note C on the mesh"])
     epochs = np.arange(1, config.epochs + 1)
@@ -1173,27 +1263,25 @@ def published(config: Config, arrays: Arrays) -> Figure:
         left.plot(at, values, "o", color="black", markersize=3.5,
                   label="published" if shift else None)  # fmt: skip
     left.set(xlabel="epoch", ylabel="loss", yscale="log", title="The note's losses, replayed")
-    left.legend()
     for way, color in zip(ORDERS[1:], plots.COLORS[2:4], strict=True):
         off = np.maximum(strayed(arrays, way), 1e-17)
         right.plot(epochs, off, color=color, linewidth=0.8, label=f"added otherwise: {way}")
-    for quantity, way, marker in (("explicit", "explicit", "s"),
-                                  ("finite-difference", ORDERS[0], "o")):  # fmt: skip
-        printed = PUBLISHED[f"{quantity} loss, training"]
-        at = [e for e in printed if e <= config.epochs]
-        gaps = [abs(arrays[f"{way} | loss"][e - 1] / float(printed[e]) - 1) for e in at]
-        right.plot(at, np.maximum(gaps, 1e-17), marker, color="black", markersize=3.5,
-                   markerfacecolor="none", label=f"{quantity}, from the page")  # fmt: skip
-    right.axhline(TOLERANCE, color="black", linewidth=0.9, linestyle="dashed")
+    for way, name, marker in (
+        ("explicit", "explicit", "s"),
+        (ORDERS[0], "finite differences", "o"),
+    ):
+        places, gaps = off_the_page(arrays, way)
+        right.plot(places, np.maximum(gaps, 1e-17), marker, color="black", markersize=3.5,
+                   markerfacecolor="none", label=f"{name}, from the page")  # fmt: skip
+    right.axhline(TOLERANCE, color="black", linewidth=0.9, linestyle="dashed",
+                  label="the project's tolerance for a replay")  # fmt: skip
     right.set(
-        xlabel="epoch",
-        ylabel="relative difference (curves: of loss + C)",
-        yscale="log",
-        ylim=(1e-17, 10),
-    )
-    right.set_title("What one float32 rounding does")
+        xlabel="epoch", ylabel="relative difference\n(finite differences: of loss + C)",
+        yscale="log", ylim=(1e-17, 10),
+    )  # fmt: skip
+    right.set_title("What another order of additions does")
     right.minorticks_off()
-    right.legend(fontsize=8, loc="center right", bbox_to_anchor=(1.0, 0.32))
+    plots.legend_below(fig, left, right, columns=3)
     return fig
 
 
@@ -1218,11 +1306,15 @@ def identity(config: Config, arrays: Arrays) -> Figure:
     frame = identity_table(arrays)
     right.errorbar(
         frame["explicit"], frame["difference"], 1.96 * frame["standard error"], fmt="o",
-        color=plots.COLORS[0], markersize=3.5, linewidth=0.8, label="± 1.96 standard errors",
+        color=plots.COLORS[0], markersize=3.5, linewidth=0.8,
+        label="on the note's 1024 points, ± 1.96 errors",
     )  # fmt: skip
+    right.plot(frame["explicit"], frame["difference under p"], ".", color="black", markersize=4,
+               label="under p, by a sum over the mesh")  # fmt: skip
     right.axhline(0.0, color="black", linewidth=1.0)
     right.set(xlabel="explicit loss", ylabel="explicit − finite differences − C")
-    right.set_title("The identity at 31 random networks")
+    right.set_title(f"The identity at {len(frame)} networks")
+    right.set_ylim(top=1.4)
     right.legend(loc="upper left")
     return fig
 
@@ -1230,7 +1322,7 @@ def identity(config: Config, arrays: Arrays) -> Figure:
 def variances(config: Config, arrays: Arrays) -> Figure:
     """Variance of the gradient over that of the exact trace."""
     fig, axes = plots.figure(1, 2, height=4.0)
-    frame = variance_table(config, arrays)
+    frame = variance_table(arrays)
     for ax, state in zip(axes[0], ("initial", "trained"), strict=True):
         rows = frame[frame["network"] == state][::-1]
         ax.barh(rows["objective"], rows["over exact trace"], xerr=rows["standard error"],
@@ -1263,18 +1355,20 @@ def animate(config: Config, arrays: Arrays) -> dict[str, bytes]:
     """The note's film: its network by finite differences learns the field."""
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(4.4, 4.6), layout="constrained")
+    fig = Figure(figsize=(4.6, 4.9), layout="constrained")
     ax = fig.subplots()
     plots.background(ax, square(arrays["exact log_q"]), BOX).set_alpha(PALE)
     arrows(ax, arrays["truth arrows"], "black", 0.006)
     _window(ax)
+    ax.set(xlabel="x", ylabel="y")
     epochs, film = arrays[f"{ORDERS[0]} | film epochs"], arrays[f"{ORDERS[0]} | film"]
     learned = arrows(ax, film[0], plots.COLORS[2], 0.005)
     frames: list[Image] = []
     for epoch, field in zip(epochs, film, strict=True):
         shown = drawn(field)
         learned.set_UVC(shown[:, 0], shown[:, 1])
-        ax.set_title(f"the note's net (red), epoch {epoch}")
+        title = f"exact score (black), the note's net (red),\nfinite differences, epoch {epoch}"
+        ax.set_title(title, fontsize=10)
         frames.append(plots.frame(fig, dpi=100))
         fig.set_layout_engine("none")
     return {"film": plots.gif(frames, [120.0] * (len(frames) - 1) + [2000.0])}

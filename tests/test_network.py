@@ -1,11 +1,13 @@
 """Network: whatever it predicts, the other four answers follow, and equal those of the exact model.
 
-A net that answers the exact target, taken from the Oracle, must give an Oracle.
+A net that answers the exact target, taken from the Oracle, must give an Oracle. Score networks side
+by side answer, and learn, as each does alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,11 @@ import pytest
 import torch
 
 import diffscience as ds
-from diffscience import gallery, nets
+from diffscience import gallery, losses, nets
 from diffscience.errors import ArgumentError
 from diffscience.models import Oracle
 from diffscience.network import PREDICTIONS, Coefficients, Network
+from diffscience.train import fit
 
 ANSWERS = ("x0", "score", "eps", "v", "velocity")
 CONTINUOUS: dict[str, ds.Process] = {
@@ -282,6 +285,57 @@ def test_nan_of_the_net_goes_through() -> None:
     model = Network(Exact(lambda x, t: x * torch.nan), ds.VP(), "eps")
     assert np.isnan(model.score(np.zeros((3, 1)), 0.5)).all()
     assert bool(torch.isnan(model.x0(torch.zeros(3, 1), 0.5)).all())
+
+
+# ---------------------------------------------------------------- networks side by side
+
+
+def scores(dim: int) -> list[nets.Score]:
+    return [nets.Score(dim, (8, 8), seed) for seed in range(3)]
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+OBJECTIVES: dict[str, Any] = {
+    "implicit": losses.implicit,
+    "finite differences": partial(losses.finite_difference, delta=0.1),
+}
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_stack_is_its_members(dim: int) -> None:
+    """Answers and objectives, members taking turns; rows in blocks, the wrong order, differ."""
+    alone, stack, x = scores(dim), nets.Stack(scores(dim)), normal(12, dim)
+    y = stack(x)
+    for k, net in enumerate(alone):
+        torch.testing.assert_close(y[k::3], net(x[k::3]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(stack.at(x)[k], net(x), rtol=1e-5, atol=1e-6)
+        for rows in OBJECTIVES.values():
+            torch.testing.assert_close(
+                rows(stack, x)[k::3], rows(net, x[k::3]), rtol=1e-3, atol=1e-4
+            )
+    blocks = torch.cat([net(part) for net, part in zip(alone, x.chunk(3))])
+    assert not torch.allclose(y, blocks, atol=1e-2)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_stack_trains_as_its_members_do(name: str, dim: int) -> None:
+    """Objectives that concatenate rows, or differentiate in x, keep the members apart.
+
+    The mean over all rows is that over the members, and so 3 times it is each one's own.
+    """
+    alone, stack, x = scores(dim), nets.Stack(scores(dim)), normal(60, dim)
+    start = [net.out.weight.detach().clone() for net in alone]
+    quiet: Any = {"steps": 10, "seed": 0, "batch": None, "progress": lambda steps: steps}
+    fit(stack, x, lambda net, x, _: 3 * OBJECTIVES[name](net, x), **quiet)
+    for k, net in enumerate(alone):
+        fit(net, x[k::3], lambda net, x, _: OBJECTIVES[name](net, x), **quiet)
+        torch.testing.assert_close(stack.weights[2][k], net.out.weight.T, rtol=1e-4, atol=1e-5)
+        assert (net.out.weight - start[k]).abs().max() > 1e-3
+        assert not torch.allclose(stack.weights[2][k - 1], net.out.weight.T, atol=1e-2)
 
 
 # ---------------------------------------------------------------- bad input

@@ -92,16 +92,28 @@ def signs(dim: int) -> torch.Tensor:
 # ---------------------------------------------------------------- explicit = implicit + C
 
 
-@laws
+class Steeper:
+    """A law whose score is 5 % too large."""
+
+    def __init__(self, law: Any) -> None:
+        self.law, self.quadrature = law, law.quadrature
+
+    def score(self, x: Any) -> Any:
+        return 1.05 * self.law.score(x)
+
+
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "swiss_roll"])
 def test_the_constant_is_half_the_fisher_information(name: str) -> None:
-    """1/2 E|s|^2 by another route, -1/2 E tr Hessian; the twins lack the half and are 5 % off."""
-    law, x, w, _ = nodes(name if name != "swiss_roll" else "rings")  # whose Hessians are slow
+    """1/2 E|s|^2 by another route, -1/2 E tr Hessian; that of a score 5 % too large is another.
+
+    The Hessians of the swiss roll at all its nodes are left out: they take long.
+    """
+    law, x, w, _ = nodes(name)
     trace = np.trace(law.hessian(x.numpy()), axis1=-2, axis2=-1)
     wanted = -0.5 * float(w @ trace)
-    found = losses.explicit_constant(law)
-    assert found == pytest.approx(wanted, rel=1e-8)
-    assert found != pytest.approx(2 * wanted, rel=0.1)
-    assert found != pytest.approx(1.05 * wanted, rel=0.01)
+    assert losses.explicit_constant(law) == pytest.approx(wanted, rel=1e-8)
+    twin: Any = Steeper(law)
+    assert losses.explicit_constant(twin) != pytest.approx(wanted, rel=0.05)
 
 
 @laws
@@ -152,16 +164,21 @@ def test_the_regulariser_adds_the_squares_of_the_slopes(name: str) -> None:
 
 @dims
 def test_finite_differences_of_a_linear_score_are_exact(dim: int) -> None:
-    """With psi = A x + b the shifts cancel in the mean, and the slopes have no error."""
-    psi, x = Field(dim), normal(20, dim)
+    """With psi = A x + b the shifts cancel in the mean, and the slopes have no error.
+
+    The twin is a psi that is not linear.
+    """
+    psi, bent, x = Field(dim), Field(dim), normal(20, dim)
     with torch.no_grad():
         psi.C.zero_()
     y = psi(x)
     wanted = array(torch.trace(psi.A) + 0.5 * (y * y).sum(-1))
+    np.testing.assert_allclose(array(losses.implicit(psi, x)), wanted, rtol=1e-12)
     for delta in (0.7, 1e-2, [0.3 + 0.1 * i for i in range(dim)]):
         found = array(losses.finite_difference(psi, x, delta))
         np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-10)
-        assert not np.allclose(found, wanted + float(torch.trace(psi.A).detach()), rtol=1e-3)
+        twin = array(losses.finite_difference(bent, x, delta))
+        assert not np.allclose(twin, array(losses.implicit(bent, x)), rtol=1e-7, atol=1e-7)
 
 
 @dims
@@ -355,15 +372,17 @@ def test_denoising_is_explicit_of_the_noised_law_and_a_constant(
     assert found == pytest.approx(explicit + C, rel=1e-9, abs=1e-9)
     off = np.sum(noised.score(x) ** 2, -1)
     assert pytest.approx(0.5 * (law.dim / var - float(wx @ off)), rel=1e-10) == C
-    twins = {
-        "no constant": explicit,
-        "explicit's own": explicit + losses.explicit_constant(noised),
-        "the sign": float(w @ array(losses.denoising_at(lambda x: -psi(x), rows, noise, step))),
-        "5 %": float(w @ array(losses.denoising_at(psi, rows, 1.05 * noise, step))),
-        "no half": 2 * found,
+    wider = ds.Transition(scale, 1.1 * var)
+    twins = {  # the objective against another constant, and with an error of its own
+        "no constant": (found, explicit),
+        "explicit's own": (found, explicit + losses.explicit_constant(noised)),
+        "another noise": (found, explicit + losses.denoising_constant(law, wider)),
+        "the sign": (losses.denoising_at(lambda x: -psi(x), rows, noise, step), explicit + C),
+        "5 % of noise": (losses.denoising_at(psi, rows, 1.05 * noise, step), explicit + C),
+        "10 % of variance": (losses.denoising_at(psi, rows, noise, wider), explicit + C),
     }
-    for twin, value in twins.items():
-        wanted = found if "the" in twin or "5" in twin or "half" in twin else explicit + C
+    for twin, (value, wanted) in twins.items():
+        value = value if isinstance(value, float) else float(w @ array(value))
         assert abs(value - wanted) > 1e-3 * abs(wanted), twin
 
 
@@ -482,26 +501,31 @@ def objectives(dim: int) -> dict[str, Callable[[Any, Any], Any]]:
 @dims
 @pytest.mark.parametrize("name", objectives(1))
 def test_gradients_in_the_parameters(name: str, dim: int) -> None:
-    """Against central differences of the loss; the twins are turned round, doubled and 5 % off."""
-    psi, x = Field(dim, seed=4), normal(6, dim)
+    """Against central differences of the loss; those of a psi 5 % too large are others."""
+    field, x, step = Field(dim, seed=4), normal(6, dim), 1e-5
     objective = objectives(dim)[name]
-    loss = objective(psi, x).mean()
-    gradients = torch.autograd.grad(loss, list(psi.parameters()), allow_unused=True)
-    found, wanted, step = [], [], 1e-5
+
+    def gradient(factor: float = 1.0) -> np.ndarray:
+        loss = objective(lambda x: factor * field(x), x).mean()
+        parts = torch.autograd.grad(loss, list(field.parameters()), allow_unused=True)
+        return np.concatenate([
+            np.zeros(p.numel()) if part is None else array(part).ravel()
+            for p, part in zip(field.parameters(), parts)
+        ])  # fmt: skip
+
+    wanted = []
     with torch.no_grad():
-        for parameter, gradient in zip(psi.parameters(), gradients):
+        for parameter in field.parameters():
             for i in range(parameter.numel()):
                 flat, here = parameter.view(-1), float(parameter.view(-1)[i])
                 values = []
                 for side in (1, -1):
                     flat[i] = here + side * step
-                    values.append(float(objective(psi, x).mean()))
+                    values.append(float(objective(field, x).mean()))
                 flat[i] = here
                 wanted.append((values[0] - values[1]) / (2 * step))
-                found.append(0.0 if gradient is None else float(gradient.view(-1)[i]))
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
-    for factor in (-1.0, 2.0, 1.05):
-        assert not np.allclose(factor * np.array(found), wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(gradient(), wanted, rtol=1e-6, atol=1e-7)
+    assert not np.allclose(gradient(1.05), wanted, rtol=1e-2, atol=1e-3)
 
 
 def test_no_graph_is_kept_where_the_caller_keeps_none() -> None:
@@ -531,17 +555,23 @@ def test_a_score_that_does_not_depend_on_x() -> None:
 
 
 @dims
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", objectives(1))
-def test_dtypes_are_kept(name: str, dtype: torch.dtype, dim: int) -> None:
-    psi = Field(dim, dtype=dtype)
-    rows = objectives(dim)[name](psi, normal(6, dim).to(dtype))
-    wanted = array(objectives(dim)[name](Field(dim), normal(6, dim)))
-    assert tuple(rows.shape) == (6,)
-    tight = dtype == torch.float64
-    np.testing.assert_allclose(array(rows), wanted, rtol=1e-12 if tight else 2e-3, atol=1e-3)
-    if name not in ("explicit", "sliced_explicit"):  # which are given a score in float64
-        assert rows.dtype == dtype
+def test_dtypes_are_kept(name: str, dim: int) -> None:
+    """Single precision is double precision to 2e-6 of the largest row; half is not."""
+    single, double = torch.float32, torch.float64
+    objective, x = objectives(dim)[name], normal(6, dim)
+
+    def rows(dtype: torch.dtype, x: Any) -> Any:
+        found = objective(Field(dim, dtype=dtype), x.to(dtype))
+        assert tuple(found.shape) == (6,)
+        if name not in ("explicit", "sliced_explicit"):  # which are given a score in float64
+            assert found.dtype == dtype
+        return array(found)
+
+    wanted = rows(double, x)
+    limit = 2e-6 * np.abs(wanted).max()
+    assert np.abs(rows(single, x) - wanted).max() < limit
+    assert np.abs(rows(single, x.half()) - wanted).max() > limit
 
 
 def test_networks_of_x_and_of_x_and_a_level() -> None:
@@ -652,7 +682,6 @@ def test_the_minimiser_is_the_score(name: str, dim: int) -> None:
     wanted = np.concatenate([-precision.ravel(), precision @ target.mean])
     found = linear_minimiser(forms[name], dim)
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-8)
-    assert not np.allclose(found, 1.05 * wanted, rtol=1e-2)
     twin = linear_minimiser(lambda psi: w @ losses.implicit(psi, x, 0.1), dim)
     assert not np.allclose(twin, wanted, rtol=1e-2)
 
