@@ -114,8 +114,8 @@ def variances(chain: Chain, mix: float = 0.0) -> np.ndarray:
     return chain.betas**mix * small ** (1 - mix)
 
 
-def _weights(chain: Chain, mix: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """w_k, the model-free part of each term per dimension, and s_k^2, for k = 1..K."""
+def _weights(chain: Chain, mix: float) -> tuple[np.ndarray, np.ndarray]:
+    """w_k and the model-free part of each term per dimension, for k = 1..K."""
     s2 = variances(chain, mix)
     k = np.arange(1, chain.K + 1)
     beta, var = chain.betas, chain.var(k)
@@ -124,7 +124,7 @@ def _weights(chain: Chain, mix: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
     r[1:] = (beta * chain.var(k - 1) / var)[1:] / s2[1:]
     free = 0.5 * (r - 1 - np.log(r))
     free[0] = 0.5 * np.log(2 * math.pi * s2[0])  # L_0 is a log-density, not a divergence
-    return w, free, s2
+    return w, free
 
 
 def _prior(chain: Chain, squared: Array, dim: int) -> Array:
@@ -146,7 +146,7 @@ def bound(
     Every term of every point is drawn independently; `error` is that of the mean over the points.
     """
     chain = _chain(model)
-    w, free, _ = _weights(chain, mix)
+    w, free = _weights(chain, mix)
     x0 = floating("x0", x0)
     finite("x0", x0)
     if x0.ndim != 2 or len(x0) < 2:
@@ -175,7 +175,7 @@ def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
     """
     instance("oracle", oracle, Oracle)
     chain = _chain(oracle)
-    w, free, _ = _weights(chain, mix)
+    w, free = _weights(chain, mix)
     dim = oracle.law.dim
     best = np.array([best_simple(oracle, float(k)) for k in range(1, chain.K + 1)])
     mean, cov = numpy(oracle.law.mean), numpy(oracle.law.cov)

@@ -14,10 +14,11 @@ probability flow) is linear in y = x/sigma, with p = 1 + eta^2 (Lu et al. 2022, 
 
 The published programs of 3M give the quadratic term half of its weight and start with a step of
 1S, each of which leaves the method at order 2; here it has Taylor's weight and starts with one of
-2S.
+2S. With noise the strong order is 1 for all of them, the weak order 1 for 1S and 2 for the others.
 
 Conventions: as in `samplers`; both ends of time are allowed (alpha = 0 at the start, sigma = 0 at
-the end), and a step from or to one of them is of first order.
+the end), and a step from or to one of them is of first order, as is a step of a chain for which no
+whole time is left between.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from . import states
 from .arrays import Array, wide
@@ -77,43 +80,61 @@ def dpm_2s(
     eta: float = 0.0,
     ratio: float = 0.5,
 ) -> States:
-    """DPM-Solver++ 2S: two evaluations a step, the second at l_t + ratio h.
+    """DPM-Solver++ 2S: two evaluations a step, the second at l_t + ratio h; order 2, weakly too.
 
-    ratio : r in (0, 1]. With eta > 0 a step draws twice, for both of its parts.
+    ratio : r in (0, 1]; of a chain the whole time next to it. With eta > 0 a step draws twice, for
+        both of its parts.
     """
     number("ratio", ratio, 0, 1, "(]")
     levels, draws, x = _begin(model, x, times, generator, eta)
+    middles = _middles(model.process, levels, ratio)
     yield levels[0].t, x
-    for now, then in zip(levels[:-1], levels[1:]):
+    for now, between, then in zip(levels[:-1], middles, levels[1:]):
         D = wide(states.guess(model, x, now.t))
-        if not math.isfinite(then.log_ratio - now.log_ratio):
-            x = _step(x, now, then, eta, (D,), draws)
-        else:
-            x = _two_stages(model, x, now, then, eta, D, ratio, draws)
+        x = _two_stages(model, x, now, between, then, eta, D, draws)
         yield then.t, x
 
 
+def _middles(process: Process, levels: Sequence[Level], ratio: float) -> list[Level]:
+    """The level at l_t + ratio h of each step; that of its start for a step from or to an end."""
+    l = np.array([level.log_ratio for level in levels])  # noqa: E741
+    inner = np.isfinite(l[:-1]) & np.isfinite(l[1:])
+    a, b = np.where(inner, l[:-1], 0.0), np.where(inner, l[1:], 0.0)
+    times = process.time_of_log_snr(2 * (a + ratio * (b - a))).tolist()
+    return [
+        Level.of(process, t) if finite else level
+        for t, finite, level in zip(times, inner, levels[:-1])
+    ]
+
+
 def _two_stages(
-    model: Model, x: Array, now: Level, then: Level, eta: float, D: Array, ratio: float, draws: Any
+    model: Model,
+    x: Array,
+    now: Level,
+    between: Level,
+    then: Level,
+    eta: float,
+    D: Array,
+    draws: Any,
 ) -> Array:
-    """One step of 2S; its noise is that of its two parts one after the other."""
-    process, h = model.process, then.log_ratio - now.log_ratio
-    u = process.time_of_log_snr(2 * (now.log_ratio + ratio * h))
-    between = Level.of(process, u)
-    noise = _noise(x, between, eta, ratio * h, draws)
+    """One step of 2S, its noise that of both parts; of 1S where nothing lies between."""
+    if between.t == now.t:
+        return _step(x, now, then, eta, (D,), draws)
+    h, part = then.log_ratio - now.log_ratio, between.log_ratio - now.log_ratio
+    rest = then.log_ratio - between.log_ratio
+    noise = _noise(x, between, eta, part, draws)
     middle = states.kept(_mean(x, now, between, eta, (D,)) + noise, x)
-    there = wide(states.guess(model, middle, u))
-    rest = (1 - ratio) * h
+    there = wide(states.guess(model, middle, between.t))
     noise = noise * (then.sigma / between.sigma * math.exp(-eta * eta * rest))
-    noise = noise + _noise(x, then, eta, rest, draws)
-    mixed = D + (there - D) / (2 * ratio)
+    noise = noise + _noise(x, then, eta, max(rest, 0.0), draws)
+    mixed = D + (there - D) * (0.5 * h / part)
     return states.kept(_mean(x, now, then, eta, (mixed,)) + noise, x)
 
 
 def dpm_2m(
     model: Model, x: Array, times: Times, generator: Any = None, *, eta: float = 0.0
 ) -> States:
-    """DPM-Solver++ 2M: one evaluation a step and the one before; order 2 for eta = 0."""
+    """DPM-Solver++ 2M: one evaluation a step and the one before; order 2, for eta > 0 weakly."""
     levels, draws, x = _begin(model, x, times, generator, eta)
     before: tuple[Level, Array] | None = None
     yield levels[0].t, x
@@ -130,7 +151,7 @@ def dpm_2m(
 def dpm_3m(
     model: Model, x: Array, times: Times, generator: Any = None, *, eta: float = 0.0
 ) -> States:
-    """DPM-Solver++ 3M: one evaluation a step and the two before; order 3 for eta = 0.
+    """DPM-Solver++ 3M: one evaluation a step and the two before; order 3, for eta > 0 weakly 2.
 
     For eta = 0 the first step is one of 2S: by 1S it would leave an error of order 2.
     """
@@ -141,8 +162,9 @@ def dpm_3m(
         D = wide(states.guess(model, x, now.t))
         seen = [(now, D), *seen[:2]]
         h = then.log_ratio - now.log_ratio
-        if len(seen) == 1 and eta == 0 and math.isfinite(h):
-            x = _two_stages(model, x, now, then, eta, D, 0.5, draws)
+        if len(seen) == 1 and eta == 0:
+            [between] = _middles(model.process, [now, then], 0.5)
+            x = _two_stages(model, x, now, between, then, eta, D, draws)
         else:
             x = _step(x, now, then, eta, _taylor(seen, h) if math.isfinite(h) else (D,), draws)
         yield then.t, x

@@ -48,7 +48,9 @@ def cosine(
     """Times along a quarter of a cosine, closer together towards the end."""
     a, b = _ends(process, steps, start, end)
     left = 1 - np.arange(steps + 1) / steps
-    return _whole(process, b + (a - b) * (1 - np.cos(0.5 * math.pi * left)))
+    times = b + (a - b) * (1 - np.cos(0.5 * math.pi * left))
+    times[0] = a  # cos(pi/2) is 6e-17
+    return _whole(process, times)
 
 
 def log_snr(

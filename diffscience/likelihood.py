@@ -74,6 +74,7 @@ def log_prob(
     rtol: float = 1e-6,
     atol: float = 1e-6,
     chunk: int | None = None,
+    steps: int | None = None,
 ) -> Likelihood:
     """log p_start of points under the probability flow of a model, exact or learned.
 
@@ -85,6 +86,7 @@ def log_prob(
     prior : the law at `end`; where left out the exact one of an `Oracle`, else N(0, var I).
     start, end : times of the flow; 0 and T where left out.
     method, rtol, atol, chunk : as for `solvers.ode`.
+    steps : number of steps of a method of fixed ones, even in t; the others choose their own.
 
     >>> import diffscience as ds
     >>> law = ds.gallery.julia_bimodal()
@@ -99,8 +101,14 @@ def log_prob(
     if directions_of not in ("rademacher", "gaussian"):
         raise ArgumentError("directions_of", "be rademacher or gaussian", directions_of)
     process = model.process
-    last = float(process.T if end is None else end)
+    last = process.T if end is None else end
+    number("end", last, 0, process.T, "(]")
     number("start", start, 0, last, "[)")
+    if (steps is None) == (method in solvers.FIXED):
+        rule = "be given for a method of fixed steps, and for no other"
+        raise ArgumentError("steps", rule, f"{steps} for {method}")
+    whole("steps", 1 if steps is None else steps, 1)
+    times = np.linspace(float(start), float(last), 1 + (steps or 1))
     points = torch.as_tensor(np.array(numpy(states.start("x", x)), dtype=np.float64))
     if points.ndim != 2:
         raise ArgumentError("x", "be points of shape (n, D)", f"shape {tuple(points.shape)}")
@@ -112,13 +120,12 @@ def log_prob(
             raise ArgumentError("generator", "be given for the directions", generator)
         drawn = directions(n * probes, dim, generator, directions_of)
         v = torch.as_tensor(numpy(drawn)).reshape(n, probes, dim)
-    law = _prior(model, dim, last) if prior is None else prior
+    law = _prior(model, dim, float(last)) if prior is None else prior
     size = max(n, 1) if chunk is None else chunk
     whole("chunk", size, 1)
     parts, most = [], 0
     for rows in (slice(i, i + size) for i in range(0, n, size)):
         along = _Along(model, points[rows], None if v is None else v[rows])
-        times = [float(start), last]
         run = solvers.ode(along, along.begin, times, method=method, rtol=rtol, atol=atol)
         parts.append(run.last.numpy())
         most = max(most, run.evaluations)

@@ -2,7 +2,8 @@
 
     MLP       x and features of t, concatenated, through dense layers
     Score     x alone through dense layers, smooth in x
-    Stack     several of those side by side, as one batched computation
+    Scaled    either of them as a score of (x, sigma), of size 1 at every noise level
+    Stack     several `Score` side by side, as one batched computation
     features  raw: (t);  Fourier: (t, sin 2 pi f t, cos 2 pi f t) for fixed frequencies f
 
 Weights are drawn uniformly from +-sqrt(gain/fan_in) (He et al. 2015 with gain 6 for rectified
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from .arrays import finite
-from .errors import ArgumentError, whole
+from .arrays import Array, finite, numpy
+from .errors import ArgumentError, instance, whole
+from .targets import Target
 
 SEEDS = (-(2**63), 2**64 - 1)  # what a torch.Generator takes
 
@@ -34,7 +37,26 @@ def dense(fan_in: int, fan_out: int, gain: float, generator: torch.Generator) ->
     return layer
 
 
-class MLP(torch.nn.Module):
+class Layers(torch.nn.Module):
+    """Dense layers fan_in -> widths -> fan_out, silu between them: what `MLP` and `Score` share."""
+
+    def __init__(self, fan_in: int, widths: Sequence[int], fan_out: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [fan_in, *widths]
+        self.hidden = torch.nn.ModuleList(
+            dense(a, b, 6.0, generator) for a, b in zip(sizes[:-1], sizes[1:])
+        )
+        self.out = dense(sizes[-1], fan_out, 3.0, generator)
+
+    def through(self, h: torch.Tensor) -> torch.Tensor:
+        """h (n, fan_in) -> (n, fan_out)."""
+        for layer in self.hidden:
+            h = torch.nn.functional.silu(layer(h))
+        return self.out(h)
+
+
+class MLP(Layers):
     """net(x, t) -> (n, dim): dense layers on x and features of t.
 
     Parameters
@@ -58,29 +80,19 @@ class MLP(torch.nn.Module):
         frequencies: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
         seed: int = 0,
     ) -> None:
-        super().__init__()
         _check(dim, widths, seed)
         finite("frequencies", frequencies, (None,))
-        generator = torch.Generator().manual_seed(seed)
-        self.register_buffer(
-            "frequencies", torch.as_tensor(tuple(frequencies), dtype=torch.float32)
-        )
-        sizes = [dim + 1 + 2 * len(frequencies), *widths]
-        self.hidden = torch.nn.ModuleList(
-            dense(a, b, 6.0, generator) for a, b in zip(sizes[:-1], sizes[1:])
-        )
-        self.out = dense(sizes[-1], dim, 3.0, generator)
+        super().__init__(dim + 1 + 2 * len(frequencies), widths, dim, seed)
+        periods = torch.as_tensor(tuple(frequencies), dtype=torch.float32)
+        self.register_buffer("frequencies", periods)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """x (n, dim), t (n,) -> (n, dim)."""
         angle = 2 * torch.pi * t[:, None] * self.frequencies
-        h = torch.cat([x, t[:, None], torch.sin(angle), torch.cos(angle)], dim=-1)
-        for layer in self.hidden:
-            h = torch.nn.functional.silu(layer(h))
-        return self.out(h)
+        return self.through(torch.cat([x, t[:, None], torch.sin(angle), torch.cos(angle)], dim=-1))
 
 
-class Score(torch.nn.Module):
+class Score(Layers):
     """net(x) -> (n, dim): a score network of x alone, with silu layers.
 
     Objectives that differentiate psi in x, and then in the weights, want a network that is smooth:
@@ -91,28 +103,62 @@ class Score(torch.nn.Module):
     """
 
     def __init__(self, dim: int, widths: Sequence[int] = (64, 64), seed: int = 0) -> None:
-        super().__init__()
         _check(dim, widths, seed)
-        generator = torch.Generator().manual_seed(seed)
-        sizes = [dim, *widths]
-        self.hidden = torch.nn.ModuleList(
-            dense(a, b, 6.0, generator) for a, b in zip(sizes[:-1], sizes[1:])
-        )
-        self.out = dense(sizes[-1], dim, 3.0, generator)
+        super().__init__(dim, widths, dim, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (n, dim) -> (n, dim)."""
-        h = x
-        for layer in self.hidden:
-            h = torch.nn.functional.silu(layer(h))
-        return self.out(h)
+        return self.through(x)
+
+
+class Scaled(torch.nn.Module):
+    """s(x, sigma) = net(x/sqrt(m^2 + sigma^2), log sigma)/sqrt(1 + sigma^2), m^2 = E|X|^2/D.
+
+    For data of spread m with modes of width about 1 what goes in and what comes out is of size 1 at
+    every noise level. A `Score` gets x alone, without log sigma: it serves one level, which may be
+    0 then.
+
+    Parameters
+    ----------
+    net : an `MLP` or a `Score`; held, not copied.
+    law : of the data, for its m.
+
+    >>> import diffscience as ds
+    >>> net = Scaled(MLP(1, widths=(8,), frequencies=()), ds.gallery.julia_bimodal())
+    >>> net(torch.zeros(5, 1), 2.0).shape, net.score(np.zeros((3, 4, 1)), 2.0).shape
+    (torch.Size([5, 1]), (3, 4, 1))
+    """
+
+    def __init__(self, net: MLP | Score, law: Target) -> None:
+        super().__init__()
+        instance("net", net, Layers)
+        instance("law", law, Target)
+        self.net = net
+        mean, cov = numpy(law.mean), numpy(law.cov)
+        self.second = float(np.trace(cov) + mean @ mean) / law.dim
+
+    def forward(self, x: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+        """x (n, D), one level or one for each row (n,) -> (n, D)."""
+        var = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x)) ** 2
+        u = x / torch.sqrt(self.second + var)[:, None]
+        y = self.net(u) if isinstance(self.net, Score) else self.net(u, 0.5 * torch.log(var))
+        return y / torch.sqrt(1 + var)[:, None]
+
+    def score(self, x: Array, sigma: float) -> np.ndarray:
+        """The same for arrays (..., D) at one level, in the precision of the weights."""
+        x, home = numpy(x), next(self.parameters())
+        with torch.no_grad():
+            y = self(torch.as_tensor(x.reshape(-1, x.shape[-1])).to(home), sigma)
+        return y.double().cpu().numpy().reshape(x.shape)
 
 
 class Stack(torch.nn.Module):
     """Several `Score` networks of one shape, evaluated and trained as one batched computation.
 
     Row i of x goes through member i mod S. No parameter is shared, and Adam works entry by entry,
-    so under any row-wise objective each member moves as it would alone.
+    so under any row-wise objective each member moves as it would alone, but for Adam's epsilon: the
+    mean over all rows makes every gradient 1/S of the member's own, which Adam undoes as long as
+    gradients are far above 1e-8 S.
 
     Parameters
     ----------

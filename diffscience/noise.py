@@ -264,21 +264,26 @@ def joined(first: Piece, second: Piece) -> Piece:
 def split(piece: Piece, a: float, x: torch.Tensor, y: torch.Tensor) -> list[Piece]:
     """Two steps, a and h - a, of which one is made; x, y standard normal numbers.
 
-    (W1, H1) is drawn from its Gaussian law given (W, H); the second step follows from both.
+    The shorter one is drawn from its Gaussian law given (W, H), and the other follows from both:
+    what a remainder of 1e-9 owes to the whole would drown in rounding.
     """
     h, W, H = piece
     b = h - a
     prior = np.diag([a, a / 12, b, b / 12])
     A = np.array([[1, 0, 1, 0], [(0.5 * a + b) / h - 0.5, a / h, 0.5 * b / h - 0.5, b / h]])
     gain = prior @ A.T @ np.linalg.inv(A @ prior @ A.T)
-    law = (prior - gain @ A @ prior)[:2, :2]
+    short = slice(0, 2) if a <= b else slice(2, 4)
+    law = (prior - gain @ A @ prior)[short, short]
     root = np.linalg.cholesky(0.5 * (law + law.T)).tolist()
-    m = gain.tolist()
-    W1 = m[0][0] * W + m[0][1] * H + root[0][0] * x
-    H1 = m[1][0] * W + m[1][1] * H + root[1][0] * x + root[1][1] * y
-    W2 = W - W1
-    U2 = h * (0.5 * W + H) - a * (0.5 * W1 + H1) - b * W1
-    return [(a, W1, H1), (b, W2, U2 / b - 0.5 * W2)]
+    m = gain[short].tolist()
+    V = m[0][0] * W + m[0][1] * H + root[0][0] * x
+    G = m[1][0] * W + m[1][1] * H + root[1][0] * x + root[1][1] * y
+    U, rest = h * (0.5 * W + H), W - V
+    if a <= b:
+        U = U - a * (0.5 * V + G) - b * V
+        return [(a, V, G), (b, rest, U / b - 0.5 * rest)]
+    U = U - b * (0.5 * V + G) - b * rest
+    return [(a, rest, U / a - 0.5 * rest), (b, V, G)]
 
 
 def monotone(name: str, times: Any) -> np.ndarray:
@@ -287,4 +292,4 @@ def monotone(name: str, times: Any) -> np.ndarray:
     steps = np.diff(grid)
     if len(grid) < 2 or not (np.all(steps > 0) or np.all(steps < 0)):
         raise ArgumentError(name, "be two or more numbers, increasing or decreasing", grid)
-    return grid
+    return np.ascontiguousarray(grid)  # torch takes no reversed view

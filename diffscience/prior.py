@@ -58,7 +58,7 @@ def compare(oracle: Oracle, x: Array, t: float) -> None:
     >>> compare(oracle, oracle.at(1.0).sample(1000, 0), 1.0)
     """
     points = numpy(x)
-    if points.ndim == 2 and len(points) >= 100:
+    if points.ndim == 2 and points.shape[1] == oracle.law.dim and len(points) >= 100:
         _speak(oracle, t, points.mean(axis=0), points.std(axis=0), float(len(points)))
 
 

@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from . import states
 from .arrays import Array, wide
 from .dpm import dpm_1s, dpm_2m, dpm_2s, dpm_3m
@@ -148,6 +150,8 @@ def euler_maruyama(
     (100, 1)
     """
     process, draws, grid, x = _begin(model, x, times, generator, eta)
+    if eta > 0 and process.alpha(grid[0]) == 0:
+        raise ArgumentError("times", "start before alpha is 0, where g is infinite", grid[0])
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step = (s - t) * wide(_drift(model, x, t, eta))
@@ -219,11 +223,13 @@ def edm(
     number("inflation", inflation, 0, ends="()")
     process, draws, grid, x = _begin(model, x, times, generator, 1.0)
     gamma = min(churn / (len(grid) - 1), math.sqrt(2) - 1)
+    log_snr = np.array([process.log_snr(t) for t in grid[:-1]])
+    inside = (low <= np.exp(-0.5 * log_snr)) & (np.exp(-0.5 * log_snr) <= high)
+    raised = np.where(np.isfinite(log_snr), log_snr, 0.0) - 2 * math.log1p(gamma)
+    ups = np.maximum(grid[:-1], process.time_of_log_snr(raised))
     yield grid[0], x
-    for t, s in zip(grid[:-1], grid[1:]):
-        level = math.exp(-0.5 * process.log_snr(t))
-        if gamma > 0 and low <= level <= high and t < process.T:
-            up = max(t, process.time_of_log_snr(process.log_snr(t) - 2 * math.log1p(gamma)))
+    for t, s, up, noisy in zip(grid[:-1], grid[1:], ups.tolist(), inside.tolist()):
+        if gamma > 0 and noisy and t < process.T:
             step, z = process.between(t, up), wide(states.noise(draws, x))
             x = states.kept(step.scale * wide(x) + inflation * math.sqrt(step.var) * z, x)
             t = up
@@ -277,7 +283,8 @@ class Sampler:
     Parameters
     ----------
     run : (model, x, times, generator) -> states.
-    strong : order of the root-mean-square error on a shared path, None where none holds.
+    strong : order of the root-mean-square error on a shared path, None where none holds. 2S draws
+        for both parts of a step, so that its path needs the time between them too.
     weak : order of the error of expectations; of the flow map itself for a deterministic one.
     evaluations : of the model in one step.
     random : whether it draws noise.
@@ -318,9 +325,9 @@ ALL: dict[str, Sampler] = {
     "ddim_sde": Sampler(partial(ddim, eta=1.0), 1, 1, random=True),
     "edm": Sampler(edm, 2, evaluations=2, random=True),
     "dpm_1s_sde": Sampler(partial(dpm_1s, eta=1.0), 1, 1, random=True),
-    "dpm_2s_sde": Sampler(partial(dpm_2s, eta=1.0), 1, evaluations=2, random=True),
-    "dpm_2m_sde": Sampler(partial(dpm_2m, eta=1.0), 1, 1, random=True),
-    "dpm_3m_sde": Sampler(partial(dpm_3m, eta=1.0), 1, 1, random=True),
+    "dpm_2s_sde": Sampler(partial(dpm_2s, eta=1.0), 2, 1, evaluations=2, random=True),
+    "dpm_2m_sde": Sampler(partial(dpm_2m, eta=1.0), 2, 1, random=True),
+    "dpm_3m_sde": Sampler(partial(dpm_3m, eta=1.0), 2, 1, random=True),
     "predictor_corrector": Sampler(predictor_corrector, None, evaluations=2, random=True),
 }
 """Every sampler, by name. Orders are in the longest step; see `studies/solver_orders.py`."""

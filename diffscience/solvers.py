@@ -39,9 +39,9 @@ from tqdm import tqdm
 
 from . import prior, states
 from .arrays import Array, finite, is_torch, numpy
-from .errors import ArgumentError, function, instance, number, whole
+from .errors import ArgumentError, _real, function, instance, number, whole
 from .models import Model, Oracle
-from .noise import BLOCK, Bridge, Noise, Sequential, monotone
+from .noise import BLOCK, Bridge, Noise, Sequential, Stored, monotone
 from .process import Process
 
 Field = Callable[[torch.Tensor, float], torch.Tensor]
@@ -53,6 +53,8 @@ FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 """Of torchdiffeq. Its Adams methods diverge or are wrong on uneven grids, fehlberg2 is inexact."""
 
 CHUNK = 32 * BLOCK  # rows that are solved together where nothing else is asked for
+SHORTEST = 1e-5  # adaptive step of an SDE, as a part of its interval
+FINEST = 1e-7  # tolerance of adaptive steps of an SDE: torchsde takes a smaller one for this
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def forward(
     grid = _inside(process, times, increasing=True)
 
     def drift(x: torch.Tensor, t: float) -> torch.Tensor:
-        return process.drift(t) * x
+        return states.checked(process.drift(t) * x, x, t, "drift", "process")
 
     return _sde(drift, process.diffusion, x0, grid, noise, method, tolerance, keep, chunk)
 
@@ -145,16 +147,18 @@ def reverse(
     if engine not in ("torchsde", "fused"):
         raise ArgumentError("engine", "be torchsde or fused", engine)
     if eta > 0 and process.alpha(grid[0]) == 0:
-        raise ArgumentError("times", "start before alpha is 0, where g is infinite", grid[0])
+        raise ArgumentError("times", "start before alpha is 0, where g is infinite", float(grid[0]))
     if isinstance(model, Oracle):
-        prior.compare(model, x, float(grid[0]))
+        prior.compare(model, _tensor(x)[0], float(grid[0]))
     if engine == "fused":
         from .fused_steps import euler_maruyama
 
+        chunk_size(chunk)  # the loop goes block by block whatever it is
         return euler_maruyama(model, x, grid, noise, eta, method, tolerance, keep)
 
     def drift(x: torch.Tensor, t: float) -> torch.Tensor:
-        return states.asked(lambda x, t: model.drift(x, t, eta), x, t)
+        value = states.asked(lambda x, t: model.drift(x, t, eta), x, t)
+        return states.checked(value, x, t, "drift")
 
     def size(t: float) -> float:
         return eta * process.diffusion(t) if eta else 0.0
@@ -182,10 +186,12 @@ def ito(
     drift : (x (n, D), t) -> (n, D).
     diffusion : t -> a number (additive noise); with `diagonal` (x, t) -> (n, D).
     times : monotone; each interval is one step, or one adaptive run where `tolerance` is given.
-    noise : a `noise.Sequential` or `noise.Stored`, or a seed for the former.
+    noise : a `noise.Sequential`, read from its start, or a `noise.Stored` on these times, or a
+        seed for the former.
     method : one of `SDE_METHODS`; "srk" asks the noise for the areas of its steps too, and the
-        drift 3 times a step (10 where the noise is diagonal).
-    tolerance : of adaptive steps, relative and absolute; the noise is then given by its seed.
+        drift twice a step (9 times where the noise is diagonal).
+    tolerance : of adaptive steps, relative and absolute, 1e-7 or more; the noise is then given by
+        its seed.
     keep : places in `times` whose states are kept; the first and last where left out.
     chunk : rows solved together, a multiple of `noise.BLOCK`.
 
@@ -195,7 +201,11 @@ def ito(
     function("drift", drift)
     function("diffusion", diffusion)
     grid = monotone("times", times)
-    return _sde(drift, diffusion, x, grid, noise, method, tolerance, keep, chunk, diagonal)
+
+    def checked(x: torch.Tensor, t: float) -> torch.Tensor:
+        return states.checked(drift(x, t), x, t, "value", "drift")
+
+    return _sde(checked, diffusion, x, grid, noise, method, tolerance, keep, chunk, diagonal)
 
 
 def _sde(
@@ -213,13 +223,11 @@ def _sde(
     if method not in SDE_METHODS:
         raise ArgumentError("method", f"be one of {', '.join(SDE_METHODS)}", method)
     y, back = _tensor(x)
-    places = kept_places(keep, len(grid))
-    size = CHUNK if chunk is None else chunk
-    whole("chunk", size, BLOCK)
-    if size % BLOCK:
-        raise ArgumentError("chunk", f"be a multiple of {BLOCK}", size)
+    places, size = kept_places(keep, len(grid)), chunk_size(chunk)
+    if isinstance(noise, Stored) and not np.array_equal(noise.times, grid):
+        raise ArgumentError("noise", "be stored on the times of the run, as noise.on(times)", noise)
     if tolerance is not None:
-        number("tolerance", tolerance, 0, ends="()")
+        number("tolerance", tolerance, FINEST)
         whole("noise", noise, 0)
     parts, most, steps = [], 0, 0
     firsts = range(0, max(len(y), 1), size)
@@ -231,8 +239,8 @@ def _sde(
                 source = noise_for(noise, first, rows, len(y))
                 parts.append(_fixed_steps(run, rows, source, method, places))
             else:
-                assert isinstance(noise, int)
-                parts.append(_adaptive(run, rows, noise, first, method, tolerance, places))
+                seed = int(noise)  # type: ignore[arg-type]
+                parts.append(_adaptive(run, rows, seed, first, method, tolerance, places))
             most, steps = max(most, run.evaluations), max(steps, run.steps)
     found = torch.cat(parts, dim=1)
     return Solution(grid[places], back(found), most, steps, float(grid[-1]))
@@ -270,20 +278,19 @@ class _Clock:
         """h b(y, t(u)); torchsde looks at the shape of the first answer, which is kept for it."""
         t, h = self._at(u)
         if self._asked is None or self._asked[0] != t or self._asked[1] is not y:
-            value = states.checked(self.drift(y, t), y, t, "drift")
             self.evaluations += 1
-            self._asked = (t, y, value)
+            self._asked = (t, y, self.drift(y, t))
         return h * self._asked[2]
 
     def _size(self, u: Any, y: torch.Tensor) -> Any:
         t, h = self._at(u)
         root = math.sqrt(abs(h))
         if self.noise_type == "diagonal":
-            return root * self.diffusion(y, t)
-        value = float(self.diffusion(t))
-        if not math.isfinite(value):
-            raise ArgumentError("diffusion", f"be finite at t = {t:g}", value)
-        return root * value
+            return root * states.checked(self.diffusion(y, t), y, t, "value", "diffusion")
+        value = self.diffusion(t)
+        if not math.isfinite(_real(value)):
+            raise ArgumentError("diffusion", f"be a finite number at t = {t:g}", value)
+        return root * float(value)
 
     def g(self, u: Any, y: torch.Tensor) -> torch.Tensor:
         """The diffusion: (n, D) where diagonal, else (n, D, D) without its memory."""
@@ -305,8 +312,8 @@ class _Clock:
 class _Steps(torchsde.BaseBrownian):
     """Noise for whole steps, as torchsde asks for it; tells the clock which step is taken."""
 
-    def __init__(self, noise: Noise, clock: _Clock, area: bool) -> None:
-        self.noise, self.clock, self._area = noise, clock, area
+    def __init__(self, noise: Noise, clock: _Clock, area: bool, dtype: torch.dtype) -> None:
+        self.noise, self.clock, self._area, self._dtype = noise, clock, area, dtype
 
     def __call__(self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False):
         cell = round(float(ta))
@@ -315,8 +322,10 @@ class _Steps(torchsde.BaseBrownian):
         self.clock.opens(cell, float(cell))
         self.clock.steps += 1
         self.clock.bar.update()
-        z = self.noise.normal(*self.shape)
-        return (z, 0.5 * z + self.noise.area(*self.shape)) if return_U else z
+        z = self.noise.normal(*self.shape).to(self._dtype)
+        if not return_U:
+            return z
+        return z, 0.5 * z + self.noise.area(*self.shape).to(self._dtype)
 
     def __repr__(self) -> str:
         return f"_Steps({self.noise!r})"
@@ -327,7 +336,7 @@ class _Steps(torchsde.BaseBrownian):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.noise.dtype
+        return self._dtype
 
     @property
     def device(self) -> torch.device:
@@ -342,7 +351,7 @@ class _Anywhere(_Steps):
     """A Brownian path on [0, 1] that adaptive steps may ask anywhere, for one interval of times."""
 
     def __init__(self, bridge: Bridge, clock: _Clock, area: bool) -> None:
-        super().__init__(bridge.source, clock, area)
+        super().__init__(bridge.source, clock, area, bridge.source.dtype)
         self.bridge, self._calls = bridge, 0
 
     def __call__(self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False):
@@ -356,7 +365,8 @@ def _fixed_steps(
     clock: _Clock, y: torch.Tensor, noise: Noise, method: str, places: list[int]
 ) -> torch.Tensor:
     wanted = sorted({0, *places, len(clock.grid) - 1})
-    found = _sdeint(clock, y, wanted, _Steps(noise, clock, method == "srk"), method=method, dt=1.0)
+    path = _Steps(noise, clock, method == "srk", y.dtype)
+    found = _sdeint(clock, y, wanted, path, method=method, dt=1.0)
     return found[[wanted.index(place) for place in places]]
 
 
@@ -371,6 +381,8 @@ def _adaptive(
 ) -> torch.Tensor:
     """One adaptive run for each interval of the grid, so that no time is interpolated."""
     kept = {0: y}
+    if y.numel() == 0:  # torchsde takes the error of no rows for NaN
+        return y.expand(len(places), *y.shape)
     for cell in range(len(clock.grid) - 1):
         clock.opens(cell)
         words = np.random.SeedSequence((seed, cell)).generate_state(1)
@@ -382,11 +394,11 @@ def _adaptive(
             try:
                 y = _sdeint(
                     clock, y, [0, 1], path, method=method, dt=0.1, adaptive=True,
-                    rtol=tolerance, atol=tolerance, dt_min=1e-9,
+                    rtol=tolerance, atol=tolerance, dt_min=SHORTEST,
                 )[-1]  # fmt: skip
             except UserWarning as warning:
                 t = clock.grid[cell]
-                rule = f"be large enough for steps of a billionth of the interval from t = {t:g}"
+                rule = f"be large enough for steps of 1e-5 of the interval from t = {t:g}"
                 raise ArgumentError("tolerance", rule, tolerance) from warning
         clock.bar.update()
         kept[cell + 1] = y
@@ -431,7 +443,7 @@ def flow(
     grid = _inside(model.process, times)
 
     def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
-        return states.asked(model.velocity, x, t)
+        return states.checked(states.asked(model.velocity, x, t), x, t, "velocity")
 
     return ode(
         velocity, x, grid, method=method, rtol=rtol, atol=atol, keep=keep, chunk=chunk, limit=limit
@@ -466,8 +478,8 @@ def ode(
     rtol, atol : of the error of a step, in root mean square over all rows that are solved together.
     keep : places in `times` whose states are kept; the first and last where left out.
     chunk : rows solved together; a smaller chunk keeps hard rows from easy ones.
-    limit : evaluations at most. A run that needs more is cut off: `reached` says where, and the
-        states are those of the last accepted step.
+    limit : evaluations at most. A run that needs more is cut off: `reached` says where, and for
+        the times beyond it the states are those of the last accepted step (of each chunk its own).
 
     Raises ArgumentError for unknown methods, times that are not monotone, answers that are not
     finite (at which t, for how many rows), and steps that become too short.
@@ -486,10 +498,9 @@ def ode(
     parts, runs = [], []
     with _bar(None) as bar:
         for first in range(0, max(len(start), 1), size):
-            run = _Flow(b, grid, limit, bar)
-            parts.append(
-                _odeint(run, start[first : first + size], grid, places, method, rtol, atol)
-            )
+            rows = start[first : first + size]
+            run = _Flow(b, rows, grid[places], grid, limit, bar)
+            parts.append(_odeint(run, rows, grid, places, method, rtol, atol))
             runs.append(run)
     reached = min((run.reached for run in runs), key=lambda t: abs(t - grid[0]))
     return Solution(
@@ -508,11 +519,14 @@ class _Enough(Exception):
 class _Flow:
     """A right-hand side that counts, looks at its answers, and never leaves the run's times."""
 
-    def __init__(self, b: Field, grid: np.ndarray, limit: int, bar: Any) -> None:
+    def __init__(
+        self, b: Field, y: torch.Tensor, kept: np.ndarray, grid: np.ndarray, limit: int, bar: Any
+    ) -> None:
         self.b, self.limit, self.bar = b, limit, bar
         self.low, self.high = float(grid.min()), float(grid.max())
         self.evaluations, self.steps, self.reached = 0, 0, float(grid[0])
-        self.state: torch.Tensor | None = None
+        self.state, self.kept = y, kept.tolist()
+        self.passed: dict[float, torch.Tensor] = {}
 
     def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self.evaluations >= self.limit:
@@ -520,13 +534,18 @@ class _Flow:
         at = min(max(float(t), self.low), self.high)
         self.evaluations += 1
         self.bar.update()
-        return states.checked(self.b(y, at), y, at, "velocity")
+        return states.checked(self.b(y, at), y, at, "value", "b")
 
     def callback_step(self, t0: torch.Tensor, y0: torch.Tensor, dt: torch.Tensor) -> None:
-        """Called before every step with its start."""
-        if self.state is None or float(t0) != self.reached:
-            self.steps += 1
+        """Called before every attempt at a step with its start."""
+        self.steps += float(t0) != self.reached
         self.state, self.reached = y0, float(t0)
+        if self.reached in self.kept:
+            self.passed[self.reached] = y0
+
+    def so_far(self) -> torch.Tensor:
+        """The states at the times that are kept; for those that are still ahead the last ones."""
+        return torch.stack([self.passed.get(t, self.state) for t in self.kept])
 
 
 def _odeint(
@@ -538,9 +557,9 @@ def _odeint(
     rtol: float,
     atol: float,
 ) -> torch.Tensor:
-    shape = (len(places), *y.shape)
     if y.numel() == 0:
-        return y.expand(shape)
+        run.reached = float(grid[-1])
+        return y.expand(len(places), *y.shape)
     t = torch.as_tensor(grid, dtype=torch.float64, device=y.device)
     options = {"step_t": t} if method in ADAPTIVE else {}
     try:
@@ -549,12 +568,11 @@ def _odeint(
                 run, y, t, method=method, rtol=rtol, atol=atol, options=options
             )
     except _Enough:
-        assert run.state is not None
-        return run.state.expand(shape).clone()
+        return run.so_far()
     except AssertionError as error:
         rule = f"be large enough for a step from t = {run.reached:g}"
         raise ArgumentError("rtol", rule, f"{rtol:g} ({str(error)[:60]})") from error
-    run.reached = float(grid[-1])
+    run.reached, run.steps = float(grid[-1]), run.steps + 1
     return found[places]
 
 
@@ -565,12 +583,20 @@ def kept_places(keep: Sequence[int] | None, count: int) -> list[int]:
     """Places among `count` times, each in range; the ends where left out."""
     if keep is None:
         return [0, count - 1]
-    places = [int(k) for k in keep]
-    for k in places:
+    if not isinstance(keep, (Sequence, range, np.ndarray)) or not len(keep):
+        raise ArgumentError("keep", "be a list of one or more places", keep)
+    for k in keep:
         whole("keep", k, 0, count - 1)
-    if not places:
-        raise ArgumentError("keep", "name at least one place", keep)
-    return places
+    return [int(k) for k in keep]
+
+
+def chunk_size(chunk: int | None) -> int:
+    """Rows that are solved together, a multiple of BLOCK; CHUNK where left out."""
+    size = CHUNK if chunk is None else chunk
+    whole("chunk", size, BLOCK)
+    if size % BLOCK:
+        raise ArgumentError("chunk", f"be a multiple of {BLOCK}", size)
+    return size
 
 
 def noise_for(noise: Noise | int, first: int, rows: torch.Tensor, n: int) -> Noise:
@@ -581,21 +607,26 @@ def noise_for(noise: Noise | int, first: int, rows: torch.Tensor, n: int) -> Noi
         noise = Sequential(int(noise), n, dim, rows.dtype, str(rows.device))
     if (noise.n, noise.dim) != (n, dim):
         raise ArgumentError("noise", f"have {n} rows of {dim}", (noise.n, noise.dim))
-    if len(rows) == n:
-        return noise
-    if not isinstance(noise, Sequential):
+    if isinstance(noise, Sequential):
+        return noise.part(first, first + len(rows))
+    if len(rows) < n:
         raise ArgumentError("chunk", f"be at least {n} rows for stored noise", len(rows))
-    return noise.part(first, first + len(rows))
+    return noise
 
 
 def _tensor(x: Array) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
-    """The start as a tensor (n, D), and the way back to its library."""
+    """The start as a tensor (n, D) of 32 or 64 bits, and the way back to its library."""
+    dtype = str(getattr(x, "dtype", "float64")).removeprefix("torch.")
+    if "float" in dtype and dtype not in ("float32", "float64"):
+        raise ArgumentError("x", "be float32 or float64", dtype)
     start = states.start("x", x)
     if start.ndim != 2:
         raise ArgumentError("x", "be points of shape (n, D)", f"shape {tuple(start.shape)}")
     if is_torch(start):
         return start, lambda y: y
-    return torch.from_numpy(np.array(numpy(start))), lambda y: y.numpy()
+    array = np.array(numpy(start))
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(native), lambda y: y.numpy()
 
 
 def _inside(

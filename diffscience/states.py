@@ -52,9 +52,9 @@ def draws(generator: Any) -> Any:
 
 
 def noise(draws: Any, x: Array) -> Array:
-    """Normal numbers shaped like x, in its library."""
+    """Normal numbers shaped like x, in its library; those of a noise object serve any library."""
     z = draws.normal(*x.shape)
-    if is_torch(z) and not is_torch(x):
+    if isinstance(draws, Draws) and is_torch(z) and not is_torch(x):
         raise ArgumentError("generator", "be a NumPy generator for NumPy points", draws.generator)
     return like(z, x)
 
@@ -67,15 +67,18 @@ def guess(model: Model, x: Array, t: float, clip: float | None = None) -> Array:
     return checked(x0, x, t, "x0")
 
 
-def checked(value: Array, x: Array, t: float, what: str) -> Array:
-    """A model's answer, of the shape of x and finite; says at which t and for how many rows not."""
+def checked(value: Array, x: Array, t: float, what: str, argument: str = "model") -> Array:
+    """A model's answer, of the shape of x and finite; says at which t and for how many rows not.
+
+    argument : what an error names, where it is no model that answers.
+    """
     if getattr(value, "shape", None) != x.shape:
         shape = tuple(getattr(value, "shape", ()))
-        raise ArgumentError("model", f"answer with shape {tuple(x.shape)}", f"shape {shape}")
+        raise ArgumentError(argument, f"answer with shape {tuple(x.shape)}", f"shape {shape}")
     if not is_traced(value) and not all_finite(value):
         rows = int((~np.isfinite(numpy(value)).all(axis=-1)).sum())
         rule = f"answer with a finite {what} at t = {t:g}"
-        raise ArgumentError("model", rule, f"{rows} rows with NaN or infinity")
+        raise ArgumentError(argument, rule, f"{rows} rows with NaN or infinity")
     return value
 
 

@@ -73,7 +73,7 @@ def train(
     *,
     steps: int,
     seed: int,
-    batch: int = 1024,
+    batch: int | None = 1024,
     rate: float = 1e-3,
     final_rate: float | None = None,
     loss: losses.Loss = losses.denoising,
@@ -146,7 +146,7 @@ def fit(
     objective : (net, x (batch, D), generator) -> rows (batch,), such as those of `losses`.
     steps, seed, batch, rate : numbers of steps and points a step, the seed of everything random,
         and Adam's learning rate.
-    final_rate : where given, the rate falls to it along half a cosine.
+    final_rate : where given, at most `rate`, which falls to it along half a cosine.
     ema : decay of the averaged weights, None for no averaging.
     snapshots : steps before whose update the weights are kept.
     progress : wraps the range of steps, such as `run.progress` of a study; by default a bar on
@@ -252,6 +252,8 @@ def _check_numbers(
     whole("seed", seed, *SEEDS)
     number("rate", rate, 0, ends="()")
     number("final_rate", final_rate, 0, ends="()")
+    if final_rate > rate:
+        raise ArgumentError("final_rate", f"be at most rate = {rate:g}", final_rate)
     if ema is not None:
         number("ema", ema, 0, 1, "[)")
 

@@ -1,4 +1,4 @@
-"""The objectives: the variational bound against divergences of Gaussians that are written out here.
+"""The variational bound against divergences of Gaussians that are written out here.
 
 Three routes that share nothing with the weights w_k: the KL divergence of every step on the very
 same noise, a scalar recursion at 40 digits for Gaussian data, and one KL divergence between the
@@ -20,7 +20,6 @@ import diffscience as ds
 from diffscience import bounds, gallery, losses
 from diffscience.errors import ArgumentError
 from diffscience.models import Model, Oracle
-from diffscience.network import PREDICTIONS, Network
 
 CHAIN = ds.Chain.linear(6, 0.05, 0.6)
 LIMIT = 4.9
@@ -51,8 +50,8 @@ class Tilted(Model):
 
 def without_square(chain: ds.Chain, mix: float) -> Any:
     """The wrong twin: the weight as the note "ddpm" prints it, beta instead of beta^2."""
-    w, free, s2 = TRUE_WEIGHTS(chain, mix)
-    return w / chain.betas, free, s2
+    w, free = TRUE_WEIGHTS(chain, mix)
+    return w / chain.betas, free
 
 
 TRUE_WEIGHTS = bounds._weights
@@ -387,55 +386,6 @@ def test_best_simple_of_a_gaussian(k: int) -> None:
     assert bounds.best_simple(oracle(), float(k)) == pytest.approx(wanted, rel=1e-11)
     square = gaussian([0.0, 1.0], np.diag([VAR, VAR]))
     assert bounds.best_simple(oracle(square), float(k)) == pytest.approx(2 * wanted, rel=1e-11)
-
-
-# ---------------------------------------------------------------- simple and denoising
-
-
-def test_noised_and_simple_are_their_formulas() -> None:
-    random = np.random.default_rng(0)
-    x0, noise = random.standard_normal((2, 5, 2))
-    t = np.array([1.0, 2, 3, 4, 6])
-    abar = np.cumprod(1 - CHAIN.betas)[t.astype(int) - 1][:, None]
-    x = np.sqrt(abar) * x0 + np.sqrt(1 - abar) * noise
-    np.testing.assert_allclose(losses.noised(CHAIN, x0, t, noise), x, rtol=1e-13)
-    off = 0.3 * x + 0.1 * t[:, None] - noise
-
-    class Columns(Tilted):
-        def eps(self, x: Any, t: Any) -> Any:
-            return 0.3 * x + 0.1 * t[:, None]
-
-    found = losses.simple(Columns(CHAIN), x0, t, noise)
-    np.testing.assert_allclose(found, np.sum(off**2, axis=1), rtol=1e-12)
-    single = losses.noised(CHAIN, x0.astype(np.float32), t, noise)
-    assert single.dtype == np.float32
-
-
-@pytest.mark.parametrize("predicts", PREDICTIONS)
-@pytest.mark.parametrize("process", [ds.VP(), ds.VE(), ds.RectifiedFlow()])
-def test_denoising_is_simple_under_its_weight(predicts: str, process: Any) -> None:
-    net = ds.nets.MLP(2, widths=(8,), seed=3).double()
-    model = Network(net, process, predicts)
-    generator = torch.Generator().manual_seed(0)
-    x0 = torch.randn((6, 2), generator=generator, dtype=torch.float64)
-    noise = torch.randn((6, 2), generator=generator, dtype=torch.float64)
-    t = torch.linspace(0.1, 0.8, 6, dtype=torch.float64)
-    a, s2 = process.alpha(t), process.var(t)
-    s, da, ds2 = torch.sqrt(s2), process.dalpha(t), process.dvar(t)
-    # An error e of eps moves x0 by -(s/a) e.
-    weight = {
-        "eps": torch.ones(6, dtype=torch.float64),
-        "x0": s2 / a**2,
-        "score": 1 / s2,
-        "v": (a + s2 / a) ** 2,
-        "velocity": (0.5 * ds2 / s - da * s / a) ** 2,
-    }[predicts]
-    found = losses.denoising(model, x0, t, noise)
-    torch.testing.assert_close(
-        found, weight * losses.simple(model, x0, t, noise), rtol=1e-9, atol=0
-    )
-    assert found.requires_grad
-    assert found.shape == (6,)
 
 
 # ---------------------------------------------------------------- bad input

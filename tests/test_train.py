@@ -250,6 +250,13 @@ def test_points_are_drawn_with_replacement_from_all_rows() -> None:
     assert not torch.equal(points[0], points[1])
 
 
+def test_without_a_batch_every_step_sees_all_points_in_their_order() -> None:
+    data = torch.arange(10.0)[:, None]
+    points, _ = watch(network(), data, steps=3, batch=None)
+    assert len(points) == 3
+    assert all(torch.equal(x, data) for x in points)
+
+
 def test_a_target_gives_fresh_points_every_step() -> None:
     points, _ = watch(network(), LAW, steps=10, batch=50)
     rows = torch.cat(points)[:, 0]
@@ -377,6 +384,7 @@ def test_a_loss_that_is_not_finite_names_its_step(bad: float) -> None:
     [
         ("steps", 0), ("steps", 2.0), ("steps", True), ("batch", 0), ("batch", -3), ("batch", None),
         ("ema", 1.0), ("ema", -0.1), ("ema", float("nan")), ("data", np.zeros((4, 1))),
+        ("final_rate", 1.1e-3), ("final_rate", 0.0),
         ("data", torch.zeros(0, 1)), ("data", torch.zeros(4)), ("rate", 0.0), ("rate", -1.0),
         ("rate", float("nan")),
     ],
