@@ -7,14 +7,17 @@ A network psi(x) is trained at one noise level, by an objective that averages ov
 
 The first has the score of p as its minimum, the second that of p_sigma = p * N(0, sigma^2).  Both
 weigh an error at x by the density there, so that they say nothing of x where no point ever falls,
-although every batch is drawn afresh.  Here the exact score stands beside the network on a box:
+although every batch is drawn afresh.  Here the exact score stands beside the network on a box that
+holds all of p but 1e-6:
 
-    relative error of a region = sum |psi - s|^2/sum |s|^2 over the cells of the region
+    relative error of a region = sqrt(sum |psi - s|^2/sum |s|^2) over the cells of the region
+    under p_sigma              = sqrt(E|psi - s|^2/E|s|^2), the root of the relative Fisher error
     low density                = the cells outside the smallest region that holds `inside` of p
 
-A larger sigma puts points everywhere in the box, and the network is right everywhere, but about
-p_sigma: this is why score-based models use many levels (Song and Ermon 2019, section 3.2; figures
-18 to 20 of the survey of diffusion models that the project started from, figure 4 of the slides).
+so that c times the exact score is off by |c - 1| everywhere.  A larger sigma puts points everywhere
+in the box, and the network is right everywhere, but about p_sigma: this is why score-based models
+use many levels (Song and Ermon 2019, section 3.2 and figures 1 and 2; Y. Song, *Generative modeling
+by estimating gradients of the data distribution*, 2021).
 Targets: the pair 0.2 N((-5, -5), I) + 0.8 N((5, 5), I) of their figure 2, and the three modes of R.
 Rosa's random_notes (CC BY 4.0).  Errors are standard errors over seeds.
 """
@@ -30,18 +33,21 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from diffscience import gallery, losses, nets, plots
-from diffscience.errors import ArgumentError
+from diffscience import gallery, losses, metrics, nets, plots
+from diffscience.errors import ArgumentError, number, whole
+from diffscience.estimates import mean_and_error
 from diffscience.mixture import GaussianMixture
+from diffscience.models import Oracle
+from diffscience.process import EDM
 from diffscience.study import Run, Study, run_file
-from diffscience.train import fit
+from diffscience.train import averaged, fit
 from diffscience.transition import Transition
 
 Arrays = dict[str, np.ndarray]
 
 IMPLICIT = 0.0  # the noise level of the implicit objective
 REGIONS = ("whole box", "high density", "low density")
-HALF = 8.0  # the box is [-8, 8]^2
+HALF = 10.0  # the box is [-10, 10]^2
 
 
 def pair() -> GaussianMixture:
@@ -58,7 +64,9 @@ class Config:
 
     targets : names in `TARGETS`.
     sigmas : increasing noise levels of the denoising objective.
-    steps, batch, width, rate : of every training.
+    steps, batch, width : of every training.
+    rate, final_rate, ema : Adam's learning rate, what it falls to, and the decay of the averaged
+        weights.
     seeds : networks of every kind.
     cells : of the box, along a side.
     decades : the bins of density are this many powers of ten below the maximum, and the rest.
@@ -71,8 +79,10 @@ class Config:
     batch: int = 256
     width: int = 64
     rate: float = 5e-3
+    final_rate: float = 1e-5
+    ema: float = 0.99
     seeds: int = 3
-    cells: int = 64
+    cells: int = 80
     decades: int = 12
     inside: float = 0.999
     seed: int = 31
@@ -86,16 +96,17 @@ class Config:
         sigmas = np.array(self.sigmas, float)
         if len(sigmas) == 0 or sigmas[0] <= 0 or np.any(np.diff(sigmas) <= 0):
             raise ArgumentError("sigmas", "be increasing positive numbers", self.sigmas)
-        least = {"steps": 1, "batch": 1, "width": 1, "seeds": 2, "cells": 4, "decades": 2}
+        number("sigmas", sigmas[-1], 0, EDM().T, "(]")
+        least = {"steps": 1, "batch": 1, "width": 1, "seeds": 2, "cells": 16, "decades": 2}
         for name, low in least.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < low:
-                raise ArgumentError(name, f"be whole and at least {low}", value)
-        if not 0 < self.inside < 1:
-            raise ArgumentError("inside", "lie between 0 and 1", self.inside)
+            whole(name, getattr(self, name), low)
+        number("inside", self.inside, 0, 1, "()")
+        number("rate", self.rate, 0, ends="()")
+        number("final_rate", self.final_rate, 0, self.rate, "(]")
+        number("ema", self.ema, 0, 1, "[)")
 
 
-QUICK = Config(steps=60, batch=128, width=32, seeds=2, cells=32)
+QUICK = Config(steps=60, batch=128, width=32, seeds=2, cells=40)
 
 
 # ---------------------------------------------------------------- compute
@@ -107,15 +118,10 @@ def box(n: int) -> np.ndarray:
     return np.stack(np.meshgrid(steps, steps), axis=-1)
 
 
-def blurred(law: GaussianMixture, sigma: float) -> GaussianMixture:
-    """p_sigma = p * N(0, sigma^2)."""
-    return law.diffuse(Transition(1.0, sigma**2))
-
-
 def exact(config: Config, name: str) -> Arrays:
     """Exact log-densities (levels, n, n) and scores (levels, n, n, 2) on the box."""
     law, x = TARGETS[name](), box(config.cells)
-    laws = [blurred(law, sigma) for sigma in (IMPLICIT, *config.sigmas)]
+    laws = [law.blurred(sigma) for sigma in (IMPLICIT, *config.sigmas)]
     return {
         "log density": np.stack([p.log_prob(x) for p in laws]),
         "score": np.stack([p.score(x) for p in laws]),
@@ -123,69 +129,50 @@ def exact(config: Config, name: str) -> Arrays:
 
 
 def objective(sigma: float) -> Any:
-    """(net, x, generator) -> rows of the objective at one level; z and -z for every point."""
+    """(net, x, generator) -> rows of the objective at one level; z and -z for every point.
+
+    net : of (x, sigma), such as a `nets.Scaled`.
+    """
 
     def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        def psi(x: torch.Tensor) -> torch.Tensor:
+            return net(x, sigma)
+
         if sigma == IMPLICIT:
-            return losses.implicit(net, x)
+            return losses.implicit(psi, x)
         z = torch.randn(x.shape, generator=generator)
         twice, noise = torch.cat([x, x]), torch.cat([z, -z])
-        return losses.denoising_at(net, twice, noise, Transition(1.0, sigma**2))
+        return losses.denoising_at(psi, twice, noise, Transition(1.0, sigma**2))
 
     return rows
 
 
-class Scaled(torch.nn.Module):
-    """psi(x) = net(x/c)/sqrt(1 + sigma^2), c^2 = E|X|^2/2 under p_sigma.
-
-    What goes in and what comes out is then of size 1 at every noise level.
-    """
-
-    def __init__(self, law: GaussianMixture, sigma: float, width: int, seed: int) -> None:
-        super().__init__()
-        self.net = nets.Score(2, (width, width), seed)
-        second = np.trace(np.asarray(law.cov)) + np.sum(np.asarray(law.mean) ** 2)
-        self.inner = math.sqrt(float(second) / 2 + sigma**2)
-        self.outer = math.sqrt(1 + sigma**2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (n, 2) -> (n, 2)."""
-        return self.net(x / self.inner) / self.outer
+def points_seen(config: Config, i: int) -> int:
+    """How many points a network at level i is asked for in its training: with noise two a draw."""
+    return config.steps * config.batch * (1 if i == 0 else 2)
 
 
-def learned(config: Config, name: str, sigma: float, seed: int, run: Run) -> Arrays:
-    """A network's score (n, n, 2) on the box, and its relative Fisher error under p_sigma."""
+def learned(config: Config, name: str, sigma: float, key: str, run: Run) -> Arrays:
+    """A network's score (n, n, 2) on the box, and its relative error under p_sigma."""
     law = TARGETS[name]()
-    net = Scaled(law, sigma, config.width, seed)
+    seed = run.seed_for(key, "weights")
+    net = nets.Scaled(nets.Score(2, (config.width, config.width), seed), law)
     history = fit(
         net,
         law,
         objective(sigma),
         steps=config.steps,
-        seed=seed,
+        seed=run.seed_for(key, "training"),
         batch=config.batch,
         rate=config.rate,
-        final_rate=1e-5,
-        ema=0.99,
+        final_rate=config.final_rate,
+        ema=config.ema,
         progress=lambda steps: run.progress(steps, f"{name}, sigma = {sigma:g}"),
     )
-    assert history.ema is not None
-    net.load_state_dict(history.ema)
-    here = blurred(law, sigma)
-    points, weights = here.quadrature()
-    s = here.score(points)
-    fisher = weights @ np.sum((answers(net, points) - s) ** 2, axis=-1)
-    return {
-        "score": answers(net, box(config.cells)),
-        "fisher": fisher / (weights @ np.sum(s**2, axis=-1)),
-    }
-
-
-def answers(net: torch.nn.Module, x: np.ndarray) -> np.ndarray:
-    """The network at points (..., 2)."""
-    with torch.no_grad():
-        y = net(torch.as_tensor(x.reshape(-1, 2), dtype=torch.float32))
-    return y.double().numpy().reshape(x.shape)
+    averaged(net, history)
+    model: Any = net  # it has a score of (x, sigma), and sigma is the time of EDM
+    fisher = metrics.fisher_error(model, Oracle(law, EDM()), sigma, relative=True)
+    return {"score": net.score(box(config.cells), sigma), "under": np.sqrt(fisher.value)}
 
 
 def compute(config: Config, run: Run) -> Arrays:
@@ -198,11 +185,11 @@ def compute(config: Config, run: Run) -> Arrays:
     jobs = [(name, i) for name in config.targets for i in range(len(levels))]
     for name, i in run.progress(jobs, "networks"):
         found = [
-            run.cell(f"{name} {i} {k}", learned, config, name, levels[i], run.seed + k, run)
-            for k in range(config.seeds)
+            run.cell(key, learned, config, name, levels[i], key, run)
+            for key in [f"{name} {i} {k}" for k in range(config.seeds)]
         ]
         arrays[f"{name} learned {i}"] = np.stack([f["score"] for f in found])
-        arrays[f"{name} fisher {i}"] = np.stack([f["fisher"] for f in found])
+        arrays[f"{name} under {i}"] = np.stack([f["under"] for f in found])
     return arrays
 
 
@@ -226,19 +213,16 @@ def rare(config: Config, arrays: Arrays, name: str) -> np.ndarray:
     p = mass(arrays, name, 0)
     order = np.argsort(-p, axis=None)
     held = np.cumsum(p.reshape(-1)[order])
+    if held[-1] <= config.inside:
+        raise ArgumentError("inside", f"be less than the box holds, {held[-1]:.9f}", config.inside)
     found = np.ones(p.size, bool)
-    found[order[: 1 + np.searchsorted(held, config.inside * held[-1])]] = False
+    found[order[: 1 + np.searchsorted(held, config.inside)]] = False
     return found.reshape(p.shape)
-
-
-def over_seeds(values: np.ndarray) -> tuple[float, float]:
-    """(mean, standard error) of one number for each seed."""
-    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def relative(off: np.ndarray, size: np.ndarray, region: np.ndarray) -> tuple[float, float]:
     """Relative error of a region, with its standard error over seeds."""
-    return over_seeds(off[:, region].sum(axis=1) / size[region].sum())
+    return mean_and_error(np.sqrt(off[:, region].sum(axis=1) / size[region].sum()))
 
 
 def decade(config: Config, arrays: Arrays, name: str, i: int) -> np.ndarray:
@@ -255,13 +239,13 @@ def bins(config: Config, arrays: Arrays, name: str, i: int) -> pd.DataFrame:
     rows = []
     for k in np.unique(where):
         region = where == k
-        rms, error = over_seeds(np.sqrt(off[:, region].mean(axis=1)))
+        rms, error = mean_and_error(np.sqrt(off[:, region].mean(axis=1)))
         share, spread = relative(off, size, region)
         rows.append(
             {
                 "decades below the maximum": f"{k} to {k + 1}" if k < config.decades else f"> {k}",
                 "cells": int(region.sum()),
-                "points seen": float(p[region].sum() * config.steps * config.batch),
+                "points seen": float(p[region].sum() * points_seen(config, i)),
                 "rms error": rms,
                 "its error": error,
                 "rms of the score": float(np.sqrt(size[region].mean())),
@@ -304,8 +288,8 @@ def levels_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             off, size = squares(arrays, name, i)
             row: dict[str, Any] = {"target": name, "objective": objective_name(config, i)}
             share = float(mass(arrays, name, i)[low].sum())
-            row["points seen at low density"] = share * config.steps * config.batch
-            row["under p_sigma"], row["its error"] = over_seeds(arrays[f"{name} fisher {i}"])
+            row["points seen at low density"] = share * points_seen(config, i)
+            row["under p_sigma"], row["its error"] = mean_and_error(arrays[f"{name} under {i}"])
             for region, where in zip(REGIONS, (low | ~low, ~low, low), strict=True):
                 row[region], row[f"{region}, error"] = relative(off, size, where)
             rows.append(row)
@@ -365,6 +349,14 @@ def frame_of(ax: Any, config: Config, arrays: Arrays, name: str, color: str = "w
     ax.set(xticks=(-5, 0, 5), yticks=(-5, 0, 5))
 
 
+def name_axes(axes: np.ndarray) -> None:
+    """x_1 below the lowest row, x_2 beside the first column."""
+    for ax in axes[-1]:
+        ax.set_xlabel("$x_1$")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("$x_2$")
+
+
 def draw_maps(config: Config, arrays: Arrays, name: str) -> Figure:
     """Exact and learned score, density and error of the implicit objective side by side."""
     fig, axes = plots.figure(2, 2, height=7.4, share=True)
@@ -382,11 +374,13 @@ def draw_maps(config: Config, arrays: Arrays, name: str) -> Figure:
     low = rare(config, arrays, name)
     off, size = squares(arrays, name, 0)
     high, far = (relative(off, size, where)[0] for where in (~low, low))
+    name_axes(axes)
     fig.suptitle(
-        f"{TITLES[name]}: relative error {high:.2g} inside the white line "
-        f"({config.inside:.1%} of p), {far:.2g} outside\n"
-        "(arrows: length as the square root of the score)",
-        fontsize=11,
+        f"{TITLES[name]}: relative rms error {100 * high:.2g} % inside the white line "
+        f"({100 * config.inside:g} % of p), {100 * far:.2g} % outside\n"
+        f"(arrows: the first of {config.seeds} networks, length as the square root of the score; "
+        "errors: over all)",
+        fontsize=10,
     )
     return fig
 
@@ -394,21 +388,25 @@ def draw_maps(config: Config, arrays: Arrays, name: str) -> Figure:
 def draw_noise(config: Config, arrays: Arrays, name: str) -> Figure:
     """Density with the learned score, and the error, at every noise level."""
     count = len(config.sigmas)
-    fig, axes = plots.figure(2, count, height=5.9, share=True)
+    fig, axes = plots.figure(2, count, height=5.7, share=True)
     low = rare(config, arrays, name)
     for i, (top, bottom) in enumerate(axes.T, start=1):
         field(top, arrays[f"{name} learned {i}"][0], arrays, name, i)
         image = error_map(bottom, arrays, name, i)
         off, size = squares(arrays, name, i)
         far = relative(off, size, low)[0]
-        top.set_title(f"$\\sigma = {config.sigmas[i - 1]:g}$", fontsize=10)
-        bottom.set_title(f"relative error outside: {far:.2g}", fontsize=10)
+        top.set_title(f"$\\sigma = {config.sigmas[i - 1]:g}$: score over $p_\\sigma$", fontsize=10)
+        bottom.set_title(f"rms error outside: {100 * far:.2g} %", fontsize=10)
         for ax in (top, bottom):
             frame_of(ax, config, arrays, name)
-    axes[0, 0].set_ylabel("learned score over $p_\\sigma$")
-    axes[1, 0].set_ylabel("error of the score")
+    name_axes(axes)
     fig.colorbar(image, ax=axes[1], shrink=0.85, label="$\\log_{10}$(rms error/rms score)")
-    fig.suptitle(f"{TITLES[name]}: noise brings data to the whole box")
+    fig.suptitle(
+        f"{TITLES[name]}: noise brings data to the whole box\n"
+        f"(white line: {100 * config.inside:g} % of p; arrows: the first of {config.seeds} "
+        "networks; errors: over all, relative to the score)",
+        fontsize=10,
+    )
     return fig
 
 
@@ -422,19 +420,20 @@ def draw_density(config: Config, arrays: Arrays) -> Figure:
             color = plots.COLORS[i]
             words = objective_name(config, i).replace("sigma", "$\\sigma$")
             column[0].errorbar(
-                k, rows["relative error"], rows["error of it"], fmt="o-", color=color, capsize=2,
+                k, rows["rms error"], rows["its error"], fmt="o-", color=color, capsize=2,
                 linewidth=1.2, label=words,
             )  # fmt: skip
+            column[0].plot(
+                k, rows["rms of the score"], "--", color=color, linewidth=1.0,
+                label="the score itself (dashed)" if i == 0 else None,
+            )  # fmt: skip
             column[1].plot(k, rows["points seen"], "o-", color=color, linewidth=1.2)
-        column[0].axhline(1.0, color="black", linewidth=1.0, label="a score of 0")
-        column[0].set(yscale="log", title=TITLES[name], ylabel="relative error")
-        column[0].set_ylim(bottom=min(column[0].get_ylim()[0], 1e-2))
-        column[1].axhline(1.0, color="black", linewidth=1.0)
+        column[0].set(yscale="log", title=TITLES[name], ylabel="rms error")
+        column[1].axhline(1.0, color="black", linewidth=1.0, linestyle=":", label="one point seen")
         column[1].set(yscale="log", ylabel="points seen", ylim=(1e-6, None))
-        column[1].set_xlabel("powers of ten below the largest density")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
-    fig.suptitle("The error of a learned score grows where the density falls")
+        column[1].set_xlabel(f"powers of ten below the maximum (last: > {config.decades})")
+    plots.legend_below(fig, *axes[:, 0], columns=3)
+    fig.suptitle("The error of a learned score against the density")
     return fig
 
 
@@ -452,10 +451,9 @@ def draw_levels(config: Config, arrays: Arrays) -> Figure:
             ax.errorbar(x, some[value], some[error], fmt=style, color=color, capsize=2, label=words)
         ax.axhline(1.0, color="black", linewidth=1.0, label="a score of 0")
         ax.set_xticks(x, ["implicit", *(f"$\\sigma = {s:g}$" for s in config.sigmas)])
-        ax.set(yscale="log", title=TITLES[name], ylabel="relative error")
+        ax.set(yscale="log", title=TITLES[name], ylabel="relative rms error")
         ax.set_ylim(bottom=min(ax.get_ylim()[0], 1e-2))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=5)
+    plots.legend_below(fig, axes[0, 0], columns=5)
     fig.suptitle("One level of noise after the other: each network against its own $p_\\sigma$")
     return fig
 
