@@ -3,7 +3,7 @@
 Levels sigma_1 > ... > sigma_L, s(x, sigma) the score of p_sigma = p * N(0, sigma^2).  Training
 minimises the mean over the levels of sigma_i^2 |s(x + sigma_i z, sigma_i) + z/sigma_i|^2 / 2;
 sampling walks down the levels, n_i steps x <- x + h_i s(x, sigma_i) + sqrt(2 h_i) z at each (Song
-and Ermon 2019).
+and Ermon 2019), which takes the time T = sum n_i h_i.
 
 The page *Multiple denoising score matching* of R. Rosa's random_notes (CC BY 4.0; built with Julia
 1.12.1) does so on 0.1 N(-3, 1) + 0.9 N(3, 1), and its samples have too much mass on the left.  Its
@@ -16,15 +16,28 @@ and off, with the exact score and with a network:
     sigma_min = 0.5     the samples keep the variance 0.25 of the last level
     start N(0, 1)       at sigma_1 = 2, where p_sigma has mean 2.4 and variance 8.24
 
-at two paces.  "note": 50 steps of h = 0.0125 at each level, whatever sigma; its start is mended by
-one from p_sigma_1 itself.  "slow": NCSN's rule h_i = c sigma_i^2, n steps at each level; its start
-is mended by a first level so large that N(0, sigma_1^2) is as good as p_sigma_1.  What is left with
-all faults off is annealing's own bias, since the modes stop to exchange mass at some level: table
-"steps" has it against the number of steps, beside its limit for small h by Fokker-Planck.
+at three paces.  "note": 50 steps at each level, all of one length, that take the note's time T = 10
+together, however many levels there are; its start is mended by one from p_sigma_1 itself.
+"longer": the same in the time that the note's own step h = 0.0125 takes when its levels go on to
+the smaller sigma_min, T = 25.6.  So it is seen that a smaller sigma_min mends the width of the
+samples and not the weights of the modes: in the same time it makes those worse, because it takes
+time from the levels where modes exchange mass, and only the longer time makes them better.
+"slow": NCSN's rule h_i = c sigma_i^2, n steps at each level; its start is mended by a first level
+so large that N(0, sigma_1^2) is as good as p_sigma_1, which one row starts from for comparison.
+What is left with all faults off is annealing's own bias, since the modes stop to exchange mass at
+some level: table "steps" has it against the number of steps.
 
-One network of (x, log sigma) is trained on all levels of the slow pace, and with shared noise
-another one; they serve every setting.  In one dimension a score is read off a table by linear
-interpolation.  Standard errors are over seeds, or of sampling where that is larger.
+Beside every left weight stands its limit for infinitely short steps, by Fokker-Planck with the very
+score that made the samples.  Where learned and exact scores leave different weights, so do their
+limits: it is the score in the gap between the modes that differs, where few points fall, not the
+sampling.
+
+One network of (x, log sigma) is trained on all levels of the slow pace at once, every point with a
+z of its own for each level; another one with one z for all levels of a point, and else alike.  They
+serve every setting.  In the plane every level has points of its own, too, from which as many rows
+teach more.  In one dimension a score is read off a table by linear interpolation.  Runs of one
+score differ by sampling alone, and their errors are of that; runs of several networks have the
+larger of it and the spread between them.
 """
 
 from __future__ import annotations
@@ -32,6 +45,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,13 +55,15 @@ import torch
 from matplotlib.figure import Figure
 
 from diffscience import fokker_planck, gallery, losses, metrics, nets, notes, plots
-from diffscience.errors import ArgumentError
+from diffscience.errors import ArgumentError, instance, number, whole
+from diffscience.estimates import mean_and_error
 from diffscience.julia import Xoshiro, network
-from diffscience.langevin import annealed
 from diffscience.mixture import GaussianMixture
+from diffscience.models import Oracle
+from diffscience.process import EDM
 from diffscience.regression import Params, Regression, apply
 from diffscience.study import Run, Study, run_file
-from diffscience.train import fit
+from diffscience.train import averaged, fit
 from diffscience.transition import Transition
 
 Arrays = dict[str, np.ndarray]
@@ -67,38 +84,47 @@ PUBLISHED = {  # epoch -> loss
 }
 # The bars of the histogram of its 256 samples, of width 0.5 from -5.5 on, read off the figure.
 BARS = (2, 2, 3, 8, 5, 5, 3, 1, 3, 1, 5, 4, 12, 19, 22, 44, 39, 19, 21, 25, 8, 3, 1, 0, 0, 0, 0, 1)
+BAR, FIRST_BAR = 0.5, -5.5
 
 NOTE_LEVELS, NOTE_FIRST, NOTE_LAST, NOTE_STEPS, NOTE_TIME = 16, 2.0, 0.5, 50, 10.0
-NOTE_EPOCHS = 1000
+NOTE_EPOCHS, NOTE_POINTS, NOTE_SAMPLES = 1000, 1024, 256
 FAULTS = ("shared noise", "unequal counts", "sigma_min = 0.5", "start N(0, 1)")
 SHARED, COUNTS, LAST, START = FAULTS
+TRUE_START = "start p_sigma_1"  # no fault, but what the mended start is compared with
+WIDER = tuple(fault for fault in FAULTS if fault != LAST)
 SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("note", FAULTS),
     *(("note", tuple(f for f in FAULTS if f != mended)) for mended in FAULTS),
+    ("longer", FAULTS),
+    ("longer", WIDER),
     ("slow", ()),
     *(("slow", (fault,)) for fault in FAULTS),
+    ("slow", (TRUE_START,)),
 )
+LAW = gallery.julia_bimodal()
+WEIGHT = float(np.asarray(LAW.weights)[0])  # of the left mode
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What is computed.
 
-    epochs : of the replay; the note's 1000 for its samples to come out.
+    epochs : of the replay; the note's for its samples to come out.
     first, last, levels : sigma_1, sigma_L and L of the slow pace.
     steps, step : n and c of the slow pace, h_i = c sigma_i^2.
     particles, seeds : points of a run, and runs (networks, where learned) of every setting.
     repeats, draws : true samples behind a floor, and draws of the note's loss.
-    training_steps, batch, picked, width : of the networks; each step takes `batch` points, each
-        with z and -z, and `picked` of the levels, one at random from each of that many groups.
-    ema : decay of their averaged weights.
+    training_steps, batch, width : of the networks; each step takes `batch` points at every level.
+    rate, final_rate, ema : Adam's learning rate, what it falls to, and the decay of the averaged
+        weights.
     fewer : the other n of the table "steps".
+    intervals : steps of Crank-Nicolson at each level in the limits for small h.
     plane_steps, plane_particles, plane_training : steps at each level, points and training steps in
-        two dimensions.
+        two dimensions, where every level has points of its own.
     frames : of the animation, at most; one for each level where there are fewer.
     """
 
-    epochs: int = 1000
+    epochs: int = NOTE_EPOCHS
     first: float = 10.0
     last: float = 0.05
     levels: int = 20
@@ -108,42 +134,40 @@ class Config:
     seeds: int = 3
     repeats: int = 8
     draws: int = 40
-    training_steps: int = 12000
-    batch: int = 256
+    training_steps: int = 10000
+    batch: int = 128
+    rate: float = 2e-2
+    final_rate: float = 1e-5
     ema: float = 0.999
-    picked: int = 4
     width: int = 64
     fewer: tuple[int, ...] = (5, 10, 20, 40, 80)
+    intervals: int = 40
     plane_steps: int = 100
     plane_particles: int = 4000
-    plane_training: int = 4000
+    plane_training: int = 6000
     frames: int = 41
     seed: int = 30
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "levels": 2, "steps": 2, "particles": 2, "seeds": 2}
-        least |= {"repeats": 2, "draws": 2}
-        least |= {"training_steps": 1, "batch": 1, "picked": 1, "width": 1, "plane_steps": 1}
-        least |= {"plane_particles": 2, "plane_training": 1, "frames": 2}
-        given = [(name, getattr(self, name), low) for name, low in least.items()]
-        for name, value, low in given + [("fewer", n, 1) for n in self.fewer]:
-            if type(value) is not int or value < low:
-                raise ArgumentError(name, f"be whole and at least {low}", value)
-        if not 0 < self.last < NOTE_LAST < NOTE_FIRST < self.first:
-            rule = f"lie outside {NOTE_LAST} ... {NOTE_FIRST}, the levels of the note"
-            raise ArgumentError("last, first", rule, (self.last, self.first))
-        if self.levels % self.picked:
-            raise ArgumentError("picked", f"divide levels = {self.levels}", self.picked)
-        if not 0 <= self.ema < 1:
-            raise ArgumentError("ema", "lie in [0, 1)", self.ema)
-        if not 0 < self.step < 2:
-            raise ArgumentError("step", "lie in (0, 2), where a step is stable", self.step)
+        two = ("levels", "steps", "particles", "seeds", "repeats", "draws", "plane_particles")
+        one = ("epochs", "training_steps", "batch", "width", "plane_steps", "plane_training")
+        for name in (*two, *one, "intervals", "frames"):
+            whole(name, getattr(self, name), 1 if name in one else 2)
+        instance("fewer", self.fewer, tuple)
+        for n in self.fewer:
+            whole("fewer", n, 1)
+        number("first", self.first, NOTE_FIRST, EDM().T, "(]")
+        number("last", self.last, 0, NOTE_LAST, "()")
+        number("step", self.step, 0, 2, "()")  # where a step is stable
+        number("ema", self.ema, 0, 1, "[)")
+        number("rate", self.rate, 0, ends="()")
+        number("final_rate", self.final_rate, 0, self.rate, "(]")
 
 
 QUICK = Config(
     epochs=50, levels=12, steps=20, particles=300, seeds=2, repeats=2, draws=4,
-    training_steps=40, batch=64, ema=0.9, width=32, fewer=(5,), plane_steps=15, plane_particles=400,
-    plane_training=40, frames=4,
+    training_steps=40, batch=64, ema=0.9, width=32, fewer=(5,), intervals=10, plane_steps=15,
+    plane_particles=400, plane_training=40, frames=4,
 )  # fmt: skip
 
 
@@ -162,16 +186,17 @@ class Plan:
     counts: np.ndarray
     variance: float | None
 
-    def start(self, n: int, law: GaussianMixture, generator: np.random.Generator) -> np.ndarray:
-        """n points (n, D) where the annealing begins."""
+    @property
+    def time(self) -> float:
+        """T = sum n_i h_i."""
+        return float(self.counts @ self.h)
+
+    def start(self, law: GaussianMixture) -> GaussianMixture:
+        """The law that the annealing begins with."""
         if self.variance is None:
-            return np.asarray(blurred(law, self.levels[0]).sample(n, generator))
-        return math.sqrt(self.variance) * generator.standard_normal((n, law.dim))
-
-
-def blurred(law: GaussianMixture, sigma: float) -> GaussianMixture:
-    """p_sigma = p * N(0, sigma^2)."""
-    return law.diffuse(Transition(1.0, float(sigma) ** 2))
+            return law.blurred(self.levels[0])
+        centre = np.zeros((1, law.dim))
+        return GaussianMixture([1.0], centre, self.variance * np.eye(law.dim)[None])
 
 
 def ladder(first: float, last: float, ratio: float) -> np.ndarray:
@@ -184,23 +209,28 @@ def note_counts(levels: int, steps: int) -> np.ndarray:
     return np.bincount(np.arange(2, levels * steps + 1) // (steps + 1), minlength=levels)
 
 
+def ladder_of(config: Config, pace: str, faults: tuple[str, ...]) -> np.ndarray:
+    """The levels of a setting."""
+    last = NOTE_LAST if LAST in faults else config.last
+    if pace == "slow":
+        ratio = (config.last / config.first) ** (1 / (config.levels - 1))
+        return ladder(NOTE_FIRST if START in faults else config.first, last, ratio)
+    return ladder(NOTE_FIRST, last, (NOTE_LAST / NOTE_FIRST) ** (1 / (NOTE_LEVELS - 1)))
+
+
 def plan_of(config: Config, pace: str, faults: tuple[str, ...]) -> Plan:
     """How a setting samples."""
-    last = NOTE_LAST if LAST in faults else config.last
-    first = NOTE_FIRST if pace == "note" or START in faults else config.first
-    ratio = (config.last / config.first) ** (1 / (config.levels - 1))
-    if pace == "note":
-        ratio = (NOTE_LAST / NOTE_FIRST) ** (1 / (NOTE_LEVELS - 1))
-    levels = ladder(first, last, ratio)
-    steps = NOTE_STEPS if pace == "note" else config.steps
-    equal = np.full(len(levels), steps)
-    counts = note_counts(len(levels), steps) if COUNTS in faults else equal
-    h = config.step * levels**2
-    variance: float | None = 1.0 if START in faults else first**2
-    if pace == "note":
-        h = np.full(len(levels), NOTE_TIME / NOTE_LEVELS / NOTE_STEPS)
-        variance = 1.0 if START in faults else None
-    return Plan(levels, h, counts, variance)
+    levels = ladder_of(config, pace, faults)
+    size, steps = len(levels), config.steps if pace == "slow" else NOTE_STEPS
+    counts = note_counts(size, steps) if COUNTS in faults else np.full(size, steps)
+    if pace == "slow":
+        h, mended = config.step * levels**2, None if TRUE_START in faults else config.first**2
+    else:
+        time = NOTE_TIME
+        if pace == "longer":
+            time *= len(ladder_of(config, "note", WIDER)) / NOTE_LEVELS
+        h, mended = np.full(size, time / size / steps), None
+    return Plan(levels, h, counts, 1.0 if START in faults else mended)
 
 
 def with_steps(plan: Plan, n: int) -> Plan:
@@ -208,10 +238,14 @@ def with_steps(plan: Plan, n: int) -> Plan:
     return dataclasses.replace(plan, counts=np.full(len(plan.levels), n))
 
 
+def levels_of(config: Config) -> np.ndarray:
+    """The levels of the slow pace."""
+    return ladder_of(config, "slow", ())
+
+
 def all_levels(config: Config) -> np.ndarray:
     """Every level of every setting, decreasing."""
-    found = [plan_of(config, pace, faults).levels for pace, faults in SETTINGS]
-    return np.unique(np.concatenate(found))[::-1]
+    return np.unique(np.concatenate([ladder_of(config, *setting) for setting in SETTINGS]))[::-1]
 
 
 class Table:
@@ -242,6 +276,16 @@ def tabulated(score: Score, levels: np.ndarray, m: int = 3001) -> np.ndarray:
     return np.stack(rows)
 
 
+def exact(x: np.ndarray, sigma: float) -> np.ndarray:
+    """The score of p_sigma in one dimension."""
+    return LAW.blurred(sigma).score(x)
+
+
+def left_share(x: np.ndarray) -> np.ndarray:
+    """P(left mode | x) at points x (n,): its mean is the left weight."""
+    return metrics.responsibilities(x[:, None], LAW)[:, 0]
+
+
 # ---------------------------------------------------------------- the note
 
 
@@ -263,7 +307,7 @@ def note_levels() -> np.ndarray:
 def replay(epochs: int) -> Arrays:
     """Training and sampling in the order of the note's stream: losses, weights, 256 samples."""
     rng = Xoshiro(12345)
-    points = notes.sample_points(rng)
+    points = notes.sample_points(rng, NOTE_POINTS)
     start = network(rng, (2, 64, 1))
     half = math.sqrt(0.5)  # its loss is half a mean of squares
     fitted = Regression(start, 0.01)
@@ -273,21 +317,23 @@ def replay(epochs: int) -> Arrays:
     for _ in range(epochs):
         inputs, target, factor = noisy(rng, points)
         found.append(fitted.step(inputs, half * target, half * factor))
-    params = fitted.params
+    x = note_samples(fitted.params, rng)
+    packed = {
+        f"{kind}{i}": a for i, pair in enumerate(fitted.params) for kind, a in zip("wb", pair)
+    }
+    facts = {"points": points, "checked": np.array(checked), "loss": np.array(found), "samples": x}
+    return {**facts, "left": np.array(mean_and_error(left_share(x))), **packed}
+
+
+def note_samples(params: Params, rng: Xoshiro) -> np.ndarray:
+    """Where the note's annealing ends."""
     h, levels = NOTE_TIME / NOTE_LEVELS / NOTE_STEPS, note_levels()
-    x = rng.randn(256)
+    x = rng.randn(NOTE_SAMPLES)
     for i, count in enumerate(note_counts(NOTE_LEVELS, NOTE_STEPS)):
         for _ in range(count):
             s = note_score(params, x[:, None], levels[i])[:, 0]
-            x = x + s * h + math.sqrt(2 * h) * rng.randn(256)
-    packed = {f"{kind}{i}": a for i, pair in enumerate(params) for kind, a in zip("wb", pair)}
-    return {
-        "points": points,
-        "checked": np.array(checked),
-        "loss": np.array(found),
-        "samples": x,
-        **packed,
-    }
+            x = x + s * h + math.sqrt(2 * h) * rng.randn(NOTE_SAMPLES)
+    return x
 
 
 def note_score(params: Params, x: np.ndarray, sigma: float) -> np.ndarray:
@@ -295,107 +341,83 @@ def note_score(params: Params, x: np.ndarray, sigma: float) -> np.ndarray:
     return apply(params, np.concatenate([x, np.full_like(x, sigma)], -1))
 
 
+def in_note(levels: np.ndarray) -> np.ndarray:
+    """Which levels lie in the range that the note's network was trained on."""
+    return (levels >= NOTE_LAST) & (levels <= NOTE_FIRST)
+
+
 # ---------------------------------------------------------------- the network
 
 
-class Conditional(torch.nn.Module):
-    """s(x, sigma) = net(x/sqrt(m^2 + sigma^2), log sigma)/sqrt(1 + sigma^2), m^2 = E|x|^2/D.
+def objective(levels: np.ndarray, noise: str) -> Callable[..., torch.Tensor]:
+    """(net, x, generator) -> rows of NCSN's loss, as many at each level, level by level.
 
-    The factors keep what goes in and what comes out of size 1 at every level.
+    noise : "own", all points at every level, one z for each point and level; "shared", one z for
+        all levels of a point; "apart", a part of the points at each level, no two at one.
     """
 
-    def __init__(self, law: GaussianMixture, width: int, seed: int) -> None:
-        super().__init__()
-        self.net = nets.MLP(law.dim, (width, width), frequencies=(), seed=seed)
-        second = np.trace(np.asarray(law.cov)) + np.sum(np.asarray(law.mean) ** 2)
-        self.spread = float(second) / law.dim
-
-    def forward(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
-        """x (n, D), one level -> (n, D)."""
-        time = torch.full((len(x),), math.log(sigma), dtype=x.dtype)
-        u = x / math.sqrt(self.spread + sigma * sigma)
-        return self.net(u, time) / math.sqrt(1 + sigma * sigma)
-
-    def numpy(self, x: np.ndarray, sigma: float) -> np.ndarray:
-        """The same for arrays."""
-        return self(torch.as_tensor(x, dtype=torch.float32), sigma).detach().double().numpy()
-
-
-def objective(config: Config, levels: np.ndarray, shared: bool) -> Callable[..., torch.Tensor]:
-    """NCSN's loss on one level of each group, with z and -z for every point."""
-    groups = levels.reshape(config.picked, -1)
-
     def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        size = (config.picked,)
-        pick = torch.randint(groups.shape[1], size, generator=generator).numpy()
-        z = torch.randn((*x.shape,) if shared else (*size, *x.shape), generator=generator)
-        sigmas = groups[np.arange(config.picked), pick]
-        return losses.multilevel(net, torch.cat([x, x]), torch.cat([z, -z], dim=-2), sigmas)
+        times = 1 if noise == "apart" else len(levels)
+        size = (len(x) * (times if noise == "own" else 1), x.shape[1])
+        x, z = x.repeat(times, 1), torch.randn(size, generator=generator)
+        z = z.repeat(len(x) // len(z), 1)
+        sigma = torch.as_tensor(levels, dtype=x.dtype).repeat_interleave(len(x) // len(levels))
+        step = Transition(1.0, sigma**2)
+        return sigma**2 * losses.denoising_at(lambda y: net(y, sigma), x, z, step)
 
     return rows
 
 
-def levels_of(config: Config) -> np.ndarray:
-    """The levels of the slow pace."""
-    return plan_of(config, "slow", ()).levels
-
-
 def trained(
-    config: Config, law: GaussianMixture, shared: bool, steps: int, seed: int, run: Run
-) -> tuple[Conditional, np.ndarray]:
+    config: Config, law: GaussianMixture, noise: str, steps: int, key: str, run: Run
+) -> tuple[nets.Scaled, np.ndarray]:
     """A network with averaged weights, and its losses."""
-    net = Conditional(law, config.width, seed)
+    widths, levels = (config.width, config.width), levels_of(config)
+    net = nets.Scaled(nets.MLP(law.dim, widths, (), run.seed_for(key, "weights")), law)
     history = fit(
         net,
         law,
-        objective(config, levels_of(config), shared),
+        objective(levels, noise),
         steps=steps,
-        seed=seed,
-        batch=config.batch,
-        rate=5e-3,
-        final_rate=1e-5,
+        seed=run.seed_for(key, "training"),
+        batch=config.batch * (len(levels) if noise == "apart" else 1),
+        rate=config.rate,
+        final_rate=config.final_rate,
         ema=config.ema,
-        progress=lambda steps: run.progress(steps, f"training, seed {seed}"),
+        progress=lambda steps: run.progress(steps, f"training, {key}"),
     )
-    assert history.ema is not None
-    net.load_state_dict(history.ema)
-    return net.requires_grad_(False), history.losses
+    averaged(net, history)
+    return net, history.losses
 
 
 def relative_fisher(score: Score, law: GaussianMixture, levels: np.ndarray) -> np.ndarray:
-    """E|s_model - s|^2/E|s|^2 under p_sigma at each level, by quadrature."""
-    found = []
-    for sigma in levels:
-        here = blurred(law, sigma)
-        x, w = here.quadrature()
-        s = here.score(x)
-        off = score(x, float(sigma)) - s
-        found.append((w @ (off**2).sum(-1)) / (w @ (s**2).sum(-1)))
-    return np.array(found)
+    """E|s_model - s|^2/E|s|^2 under p_sigma at each level, by quadrature; EDM: t = sigma."""
+    model: Any = SimpleNamespace(score=score)
+    return metrics.fisher_error(model, Oracle(law, EDM()), levels, relative=True).value
 
 
-def loss_spread(net: Conditional, law: GaussianMixture, draws: int, seed: int) -> np.ndarray:
+def loss_spread(score: Score, draws: int, generator: torch.Generator) -> np.ndarray:
     """Standard deviation of the note's loss (16 levels, 1024 points) with own and shared noise."""
-    generator = torch.Generator().manual_seed(seed)
     found = np.empty((2, draws))
-    for i in range(found.shape[1]):
-        x = law.sample(1024, generator).to(torch.float32)
+    for i in range(draws):
+        x = LAW.sample(NOTE_POINTS, generator).to(torch.float32)
         z = torch.randn((NOTE_LEVELS, *x.shape), generator=generator)
         for row, noise in enumerate((z, z[0])):
-            found[row, i] = losses.multilevel(net, x, noise, note_levels().tolist()).mean().item()
+            found[row, i] = losses.multilevel(score, x, noise, note_levels().tolist()).mean().item()
     return found.std(axis=1, ddof=1)
 
 
-def learned(config: Config, shared: bool, seed: int, run: Run) -> Arrays:
+def learned(config: Config, noise: str, key: str, run: Run) -> Arrays:
     """A 1-D network as a table of its score, with its Fisher errors."""
-    law = gallery.julia_bimodal()
-    net, history = trained(config, law, shared, config.training_steps, seed, run)
-    found = {
-        "table": tabulated(net.numpy, all_levels(config)),
-        "fisher": relative_fisher(net.numpy, law, levels_of(config)),
+    net, history = trained(config, LAW, noise, config.training_steps, key, run)
+    net.requires_grad_(False)
+    generator = run.torch_generator(key, "spread", device="cpu")
+    return {
+        "table": tabulated(net.score, all_levels(config)),
+        "fisher": relative_fisher(net.score, LAW, levels_of(config)),
         "loss": history,
+        "spread": loss_spread(net, config.draws, generator),
     }
-    return found if shared else found | {"spread": loss_spread(net, law, config.draws, seed)}
 
 
 # ---------------------------------------------------------------- sampling
@@ -420,69 +442,69 @@ def walk(
 
 
 def sampled(
-    config: Config, plan: Plan, values: np.ndarray, keep: int, generator: np.random.Generator
+    config: Config, plan: Plan, score: Score, keep: int, generator: np.random.Generator
 ) -> Arrays:
     """One run of a setting in one dimension: points, metrics, and a few points of every level."""
-    law = gallery.julia_bimodal()
-    x = plan.start(config.particles, law, generator)
-    x, kept = walk(Table(all_levels(config), values), plan, x, generator, keep)
-    return {"x": x[:, 0], "kept": kept[..., 0], "numbers": measure(config, x, generator)}
+    x = plan.start(LAW).sample(config.particles, generator)
+    x, kept = walk(score, plan, x, generator, keep)
+    found = {"x": x[:, 0], "numbers": measure(config, x, generator)}
+    if not keep:
+        return found
+    lefts = [left_share(states[:, 0]).mean() for states in kept]
+    return found | {"kept": kept[..., 0].astype(np.float32), "lefts": np.array(lefts)}
 
 
 def measure(config: Config, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """(left weight, its error, W1, its error, its floor, the spread of the floor)."""
-    law = gallery.julia_bimodal()
-    left = metrics.mode_weights(x, law, generator)
-    w1 = metrics.wasserstein(x, law, generator, 1, repeats=config.repeats)
+    left = metrics.mode_weights(x, LAW, generator)
+    w1 = metrics.wasserstein(x, LAW, generator, 1, repeats=config.repeats)
     return np.array([left.value[0], left.error[0], w1.value, w1.error, w1.floor, w1.floor_error])
 
 
-def limit(config: Config, n: int) -> Arrays:
-    """The left weight after the slow pace with n steps a level, in the limit of small h.
+def drift(score: Score, sigma: float, x: np.ndarray, t: float) -> np.ndarray:
+    """The score as `fokker_planck` asks for it, x (n,)."""
+    return score(x[:, None], sigma)[:, 0]
 
-    By Fokker-Planck: the law of dX = s(X, sigma_i) dt + sqrt(2) dW for the time n c sigma_i^2 at
-    each level.
+
+def limit(plan: Plan, score: Score, intervals: int) -> Arrays:
+    """The left weight after a plan whose steps are made infinitely short, by Fokker-Planck.
+
+    The law of dX = s(X, sigma_i) dt + sqrt(2) dW for the time n_i h_i at each level, by steps of
+    Crank-Nicolson that grow from 0.
     """
-    law, plan = gallery.julia_bimodal(), plan_of(config, "slow", ())
-    r = 6 * config.first
-    outer = np.geomspace(12, r, 60)[1:]
+    outer = np.geomspace(12, 9 + 6 * plan.levels[0], 60)[1:]
     edges = np.concatenate([-outer[::-1], np.linspace(-12, 12, 801), outer])
-    assert plan.variance is not None
-    start = GaussianMixture([1.0], [[0.0]], [[[plan.variance]]])
-    density = fokker_planck.averages(start, edges)
-    for sigma in plan.levels:
-        times = config.step * sigma**2 * n * np.linspace(0, 1, 41) ** 2
-        here = blurred(law, sigma)
-        *_, (_, density) = fokker_planck.langevin(here, density, edges, times, method="implicit")
-        density = np.maximum(density, 0.0)  # rounding leaves -1e-13 here and there
-    centres = 0.5 * (edges[1:] + edges[:-1])
-    share = metrics.responsibilities(centres[:, None], law)[:, 0]
-    return {f"limit {n}": (density * np.diff(edges)) @ share}
+    density = fokker_planck.averages(plan.start(LAW), edges)
+    for sigma, time in zip(plan.levels.tolist(), plan.h * plan.counts, strict=True):
+        run = fokker_planck.evolve(
+            density,
+            edges,
+            partial(drift, score, sigma),
+            lambda t: 1.0,
+            time * np.linspace(0, 1, intervals + 1) ** 2,
+            stationary=True,
+        )
+        *_, (_, density) = run
+        density = np.maximum(density, 0.0)  # long steps leave -1e-6 of the largest here and there
+    mass = density * np.diff(edges)
+    return {"left": mass @ left_share(0.5 * (edges[1:] + edges[:-1])) / mass.sum()}
 
 
-def plane(config: Config, kind: str, seed: int, generator: Any, run: Run) -> Arrays:
+def plane(config: Config, kind: str, key: str, run: Run) -> Arrays:
     """Samples of the three modes in the plane, with the exact score or a network."""
-    law = gallery.julia_trimodal()
-    n = config.plane_steps
-    plan = with_steps(plan_of(config, "slow", ()), n)
-    x = plan.start(config.plane_particles, law, generator)
-    errors = np.zeros(len(plan.levels))
-    if kind == "exact":
-        laws = {float(s): blurred(law, s) for s in plan.levels}
-        x, _ = walk(lambda x, s: laws[s].score(x), plan, x, generator)
-    else:
-        net, _ = trained(config, law, False, config.plane_training, seed, run)
-        errors = relative_fisher(net.numpy, law, plan.levels)
-        noise = torch.Generator().manual_seed(seed)
-        epsilon = 2 * config.step * plan.levels[-1] ** 2
-        start = torch.as_tensor(x, dtype=torch.float32)
-        *_, (_, end) = annealed(net, start, plan.levels, n, noise, epsilon=epsilon)
-        x = end.double().numpy()
+    law, generator = gallery.julia_trimodal(), run.generator(key)
+    plan = with_steps(plan_of(config, "slow", ()), config.plane_steps)
+    laws = {float(sigma): law.blurred(sigma) for sigma in plan.levels}
+    score: Score = lambda x, sigma: laws[sigma].score(x)  # noqa: E731
+    if kind == "learned":
+        score = trained(config, law, "apart", config.plane_training, key, run)[0].score
+    x = plan.start(law).sample(config.plane_particles, generator)
+    x, _ = walk(score, plan, x, generator)
     weights = metrics.mode_weights(x, law, generator)
     off = metrics.sliced_wasserstein(x, law, generator, p=1, repeats=config.repeats)
     return {
         "x": x,
-        "fisher": errors,
+        "fisher": relative_fisher(score, law, plan.levels),
         "weights": np.stack([weights.value, weights.error]),
         "distance": np.array([off.value, off.error, off.floor, off.floor_error]),
     }
@@ -491,9 +513,14 @@ def plane(config: Config, kind: str, seed: int, generator: Any, run: Run) -> Arr
 # ---------------------------------------------------------------- compute
 
 
+MARKS = (*FAULTS, TRUE_START)
+FILMED = 4000
+FILMS = (("note", FAULTS), ("slow", ()))
+
+
 def key_of(score: str, pace: str, faults: tuple[str, ...]) -> str:
     """The name of a setting in the arrays."""
-    return f"{score} {pace} {','.join(str(FAULTS.index(f)) for f in faults)}"
+    return f"{score} {pace} {','.join(str(MARKS.index(f)) for f in faults)}"
 
 
 def runs_of() -> list[tuple[str, str, tuple[str, ...]]]:
@@ -502,112 +529,160 @@ def runs_of() -> list[tuple[str, str, tuple[str, ...]]]:
     for pace, faults in SETTINGS:
         if (pace, faults) == ("note", FAULTS):
             found.append(("note's", pace, faults))
-        if (SHARED in faults) == (pace == "note"):
+        if (SHARED in faults) == (pace != "slow"):
             found.append(("exact", pace, faults))
-        found.append(("learned", pace, faults))
+        if TRUE_START not in faults:
+            found.append(("learned", pace, faults))
     return found
+
+
+def networks(config: Config, note: Score, run: Run) -> tuple[Arrays, Arrays]:
+    """(tables of every score, what is known of the networks)."""
+    levels, own = all_levels(config), levels_of(config)
+    tables = {"exact": tabulated(exact, levels), "note's": tabulated(note, levels)}
+    facts = {"fisher note's": np.full(len(own), np.nan)}
+    facts["fisher note's"][in_note(own)] = relative_fisher(note, LAW, own[in_note(own)])
+    keys = [f"{noise} {k}" for noise in ("own", "shared") for k in range(config.seeds)]
+    for key in run.progress(keys, "networks"):
+        found = run.cell(f"network {key}", learned, config, key.split()[0], key, run)
+        tables[key] = found.pop("table")
+        facts |= {f"{name} {key}": value for name, value in found.items()}
+    return tables, facts
+
+
+def table_of(score: str, faults: tuple[str, ...], k: int) -> str:
+    """Which table run k of a setting reads its score from."""
+    return score if score != "learned" else f"{'shared' if SHARED in faults else 'own'} {k}"
+
+
+def settings(config: Config, tables: Arrays, run: Run) -> Arrays:
+    """All runs of all settings, and the limit of each for every score."""
+    arrays, levels = {}, all_levels(config)
+    jobs = [(*row, k) for row in runs_of() for k in range(config.seeds)]
+    for name, pace, faults, k in run.progress(jobs, "settings"):
+        key = f"{key_of(name, pace, faults)} {k}"
+        plan, score = (
+            plan_of(config, pace, faults),
+            Table(levels, tables[table_of(name, faults, k)]),
+        )
+        film = name == "exact" and k == 0 and (pace, faults) in FILMS
+        given = (config, plan, score, FILMED if film else 0, run.generator(key))
+        found = run.cell(key, sampled, *given)
+        arrays[f"numbers {key}"] = found["numbers"]
+        if k == 0:
+            arrays |= {f"{part} {key}": v for part, v in found.items() if part != "numbers"}
+        if k == 0 or name == "learned":
+            arrays[f"limit {key}"] = run.cell(f"limit {key}", limit, plan, score, config.intervals)[
+                "left"
+            ]
+    return arrays
+
+
+def numbers_of_steps(config: Config) -> list[int]:
+    """The n of the table "steps"."""
+    return sorted({*config.fewer, config.steps})
+
+
+def fewer_steps(config: Config, values: np.ndarray, run: Run) -> Arrays:
+    """The slow pace with fewer (or more) steps at each level, exact score."""
+    arrays, score = {}, Table(all_levels(config), values)
+    for n in run.progress([n for n in numbers_of_steps(config) if n != config.steps], "steps"):
+        plan = with_steps(plan_of(config, "slow", ()), n)
+        arrays[f"limit {n}"] = run.cell(f"limit {n}", limit, plan, score, config.intervals)["left"]
+        for k in range(config.seeds):
+            key = f"steps {n} {k}"
+            given = (config, plan, score, 0, run.generator(key))
+            arrays[key] = run.cell(key, sampled, *given)["numbers"]
+    return arrays
+
+
+def planes(config: Config, run: Run) -> Arrays:
+    """All runs in the plane; the points of the first alone."""
+    arrays: Arrays = {}
+    jobs = [(kind, k) for kind in ("exact", "learned") for k in range(config.seeds)]
+    for kind, k in run.progress(jobs, "plane"):
+        key = f"plane {kind} {k}"
+        found = run.cell(key, plane, config, kind, key, run)
+        arrays |= {f"{key} {name}": value for name, value in found.items() if name != "x"}
+        if k == 0:
+            arrays[f"{key} x"] = found["x"].astype(np.float32)
+    return arrays
+
+
+def fields(config: Config, tables: Arrays) -> Arrays:
+    """Exact densities and all scores where they are drawn."""
+    grid, levels = np.linspace(-8, 8, 321), all_levels(config)
+    half = 7.0 * ((2 * np.arange(160) + 1) / 160 - 1)
+    window = np.stack(np.meshgrid(half, half), axis=-1)
+    arrays = {"grid": grid, "density": np.exp(LAW.log_prob(grid[:, None]))}
+    arrays["plane density"] = gallery.julia_trimodal().log_prob(window).astype(np.float32)
+    for name in ["exact", "note's", *(f"own {k}" for k in range(config.seeds))]:
+        score = Table(levels, tables[name])
+        rows = [score(grid[:, None], s)[:, 0] for s in shown_levels(config)]
+        arrays[f"score {name}"] = np.stack(rows)
+    for pace, faults in FILMS:
+        laws = [LAW.blurred(s) for s in ladder_of(config, pace, faults)]
+        arrays[f"density {pace}"] = np.stack([np.exp(p.log_prob(grid[:, None])) for p in laws])
+    return arrays
 
 
 def compute(config: Config, run: Run) -> Arrays:
     """Every run as a cell of its own."""
-    arrays = {f"note_{k}": v for k, v in run.cell("replay", replay, config.epochs).items()}
-    law, levels = gallery.julia_bimodal(), all_levels(config)
-    params = [(arrays.pop(f"note_w{i}"), arrays.pop(f"note_b{i}")) for i in range(2)]
-    tables = {
-        "exact": tabulated(lambda x, s: blurred(law, s).score(x), levels),
-        "note's": tabulated(lambda x, s: note_score(params, x, s), levels),
+    note = run.cell("replay", replay, config.epochs)
+    params = [(note.pop(f"w{i}"), note.pop(f"b{i}")) for i in range(2)]
+    tables, facts = networks(config, partial(note_score, params), run)
+    return {
+        **{f"note_{name}": value for name, value in note.items()},
+        **facts,
+        **settings(config, tables, run),
+        **fewer_steps(config, tables["exact"], run),
+        **planes(config, run),
+        **fields(config, tables),
     }
-    for seed in run.progress(config.seeds, "networks"):
-        for noise in ("own", "shared"):
-            found = run.cell(
-                f"network {noise} {seed}", learned, config, noise == "shared", run.seed + seed, run
-            )
-            tables[f"{noise} {seed}"] = found.pop("table")
-            arrays |= {f"{k} {noise} {seed}": v for k, v in found.items()}
-    arrays["grid"] = np.linspace(-8, 8, 321)
-    arrays["levels"] = levels
-    shown = ["exact", "note's", *(f"own {seed}" for seed in range(config.seeds))]
-    for name in shown:
-        score = Table(levels, tables[name])
-        arrays[f"score {name}"] = np.stack(
-            [score(arrays["grid"][:, None], s)[:, 0] for s in shown_levels(config)]
-        )
-    jobs = [(*row, seed) for row in runs_of() for seed in range(config.seeds)]
-    for score_name, pace, faults, seed in run.progress(jobs, "settings"):
-        key = f"{key_of(score_name, pace, faults)} {seed}"
-        values = (
-            tables[score_name]
-            if score_name != "learned"
-            else tables[f"{'shared' if SHARED in faults else 'own'} {seed}"]
-        )
-        keep = FILMED if seed == 0 and (pace, faults) in FILMS else 0
-        given = (config, plan_of(config, pace, faults), values, keep)
-        found = run.cell(key, sampled, *given, run.generator(key))
-        if seed == 0:
-            arrays[f"x {key}"] = found["x"]
-        if keep:
-            arrays[f"film {key}"] = found["kept"].astype(np.float32)
-        arrays[f"numbers {key}"] = found["numbers"]
-    for n in run.progress([*config.fewer, config.steps], "numbers of steps"):
-        arrays |= run.cell(f"limit {n}", limit, config, n)
-        for seed in range(config.seeds if n != config.steps else 0):
-            plan = with_steps(plan_of(config, "slow", ()), n)
-            key = f"steps {n} {seed}"
-            given = (config, plan, tables["exact"], 0)
-            arrays[key] = run.cell(key, sampled, *given, run.generator(key))["numbers"]
-    for kind in ("exact", "learned"):
-        for seed in run.progress(config.seeds, f"plane, {kind}"):
-            key = f"plane {kind} {seed}"
-            found = run.cell(key, plane, config, kind, run.seed + seed, run.generator(key), run)
-            arrays |= {f"{key} {name}": value for name, value in found.items() if name != "x"}
-            if seed == 0:
-                arrays[f"{key} x"] = found["x"].astype(np.float32)
-    half = 7.0 * ((2 * np.arange(160) + 1) / 160 - 1)
-    window = np.stack(np.meshgrid(half, half), axis=-1)
-    arrays["plane density"] = gallery.julia_trimodal().log_prob(window).astype(np.float32)
-    film = [plan_of(config, pace, faults).levels for pace, faults in FILMS]
-    for (pace, _), steps in zip(FILMS, film, strict=True):
-        p = [np.exp(blurred(law, s).log_prob(arrays["grid"][:, None])) for s in steps]
-        arrays[f"density {pace}"] = np.stack(p)
-    arrays["density"] = np.exp(law.log_prob(arrays["grid"][:, None]))
-    return arrays
-
-
-FILMED = 4000
-FILMS = (("note", FAULTS), ("slow", ()))
 
 
 def shown_levels(config: Config) -> np.ndarray:
-    """Four levels of the slow pace, from one above the note's to the last."""
+    """Four levels of the slow pace: one above the note's, two among them, the last."""
     levels = levels_of(config)
-    wanted = (4.0, 1.5, 0.5, config.last)
+    wanted = (4.0, 1.5, 0.6, config.last)
     return np.array([levels[np.argmin(np.abs(np.log(levels / s)))] for s in wanted])
 
 
 # ---------------------------------------------------------------- tables
 
 
-def over_seeds(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean over seeds, its standard error) of (value, error) pairs; rows (2,) or (2, K).
+def over_seeds(rows: list[np.ndarray], trained: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(mean over runs, its standard error) of (value, error) pairs; rows (2,) or (2, K).
 
-    The error is the larger of what the seeds differ by and what one run's own errors add up to.
+    Runs of one score differ by sampling alone, which the runs' own errors measure; the spread of
+    three runs would do so badly. Networks differ too: there the error is the larger of the two,
+    on average a seventh too large for three networks that do not differ.
     """
     values, errors = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-    between = values.std(axis=0, ddof=1)
-    within = np.sqrt(np.mean(errors**2, axis=0))
-    return values.mean(axis=0), np.maximum(between, within) / math.sqrt(len(rows))
+    error = np.sqrt(np.mean(errors**2, axis=0) / len(rows))
+    mean, spread = mean_and_error(values)
+    return mean, np.maximum(error, spread) if trained else error
 
 
-def weight_row(numbers: list[np.ndarray]) -> dict[str, float]:
-    """Left weight and W1 over the seeds, each with its error, its floor and its excess."""
-    left, error = over_seeds([r[:2] for r in numbers])
-    w1, w1_error = over_seeds([r[2:4] for r in numbers])
+def weight_row(numbers: list[np.ndarray], limits: list[float], trained: bool) -> dict[str, float]:
+    """Left weight and W1 over the runs, each with its error, and what each is to be held against.
+
+    limits : for infinitely short steps, of every run or one for all; "off it" in errors of
+        sampling alone, since both have the same score.
+    """
+    pairs = [r[:2] for r in numbers]
+    left, error = over_seeds(pairs, trained)
+    small = np.broadcast_to(limits, len(numbers))
+    off, sampling = over_seeds([p - [s, 0] for p, s in zip(pairs, small, strict=True)], False)
+    w1, w1_error = over_seeds([r[2:4] for r in numbers], trained)
     floor = float(np.mean([r[4] for r in numbers]))
     spread = float(np.mean([r[5] for r in numbers])) / math.sqrt(len(numbers))
     return {
         "left weight": float(left),
         "error": float(error),
-        "errors off 0.1": float((left - 0.1) / error),
+        "errors off": float((left - WEIGHT) / error),
+        "small h": float(np.mean(limits)),
+        "off it": float(off / sampling),
         "W1": float(w1),
         "W1 error": float(w1_error),
         "W1 floor": floor,
@@ -615,19 +690,30 @@ def weight_row(numbers: list[np.ndarray]) -> dict[str, float]:
     }
 
 
-def numbers_of(config: Config, arrays: Arrays, key: str) -> list[np.ndarray]:
-    """The numbers of a setting, seed by seed."""
-    return [arrays[f"numbers {key} {seed}"] for seed in range(config.seeds)]
+DIGITS = {"errors off": 2, "off it": 2, "W1 excess": 2, "error": 2, "W1 error": 2, "time": 4}
+
+
+def setting_row(
+    config: Config, arrays: Arrays, score: str, pace: str, faults: tuple[str, ...]
+) -> dict[str, float]:
+    """The `weight_row` of a setting."""
+    key = key_of(score, pace, faults)
+    numbers = [arrays[f"numbers {key} {k}"] for k in range(config.seeds)]
+    trained = score == "learned"
+    limits = [float(arrays[f"limit {key} {k}"]) for k in range(config.seeds if trained else 1)]
+    return weight_row(numbers, limits, trained)
 
 
 def label(pace: str, faults: tuple[str, ...]) -> str:
     """A setting in words."""
+    if faults == (TRUE_START,):
+        return f"no fault, {TRUE_START}"
     if not faults:
         return "no fault"
     if len(faults) == len(FAULTS):
         return "all faults"
     off = [f for f in FAULTS if f not in faults]
-    return f"all but {off[0]}" if pace == "note" else f"only {faults[0]}"
+    return f"only {faults[0]}" if pace == "slow" else f"all but {off[0]}"
 
 
 def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -636,10 +722,10 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     for score, pace, faults in runs_of():
         plan = plan_of(config, pace, faults)
         row: dict[str, Any] = {"pace": pace, "faults": label(pace, faults), "score": score}
-        row |= {"levels": len(plan.levels), "steps": int(plan.counts.sum())}
-        rows.append(row | weight_row(numbers_of(config, arrays, key_of(score, pace, faults))))
+        row |= {"levels": len(plan.levels), "steps": int(plan.counts.sum()), "time": plan.time}
+        rows.append(row | setting_row(config, arrays, score, pace, faults))
     frame = pd.DataFrame(rows)
-    frame.attrs["digits"] = {"errors off 0.1": 2, "W1 excess": 2, "error": 2, "W1 error": 2}
+    frame.attrs["digits"] = DIGITS
     return frame
 
 
@@ -656,7 +742,7 @@ def parity_table(arrays: Arrays) -> pd.DataFrame:
 
 def bars(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(edges, counts) of the published histogram's bins."""
-    edges = -5.5 + 0.5 * np.arange(len(BARS) + 1)
+    edges = FIRST_BAR + BAR * np.arange(len(BARS) + 1)
     return edges, np.histogram(samples, edges)[0]
 
 
@@ -672,61 +758,52 @@ def samples_table(arrays: Arrays) -> pd.DataFrame:
 def steps_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """The bias of annealing against the number of steps, exact score, no fault."""
     rows = []
-    for n in sorted({*config.fewer, config.steps}):
-        numbers = (
-            numbers_of(config, arrays, key_of("exact", "slow", ()))
-            if n == config.steps
-            else [arrays[f"steps {n} {seed}"] for seed in range(config.seeds)]
-        )
-        row: dict[str, Any] = {"steps a level": n, "steps": n * config.levels}
-        row |= {"left weight, small h": float(arrays[f"limit {n}"])}
-        rows.append(row | weight_row(numbers))
+    for n in numbers_of_steps(config):
+        if n == config.steps:
+            row = setting_row(config, arrays, "exact", "slow", ())
+        else:
+            numbers = [arrays[f"steps {n} {k}"] for k in range(config.seeds)]
+            row = weight_row(numbers, [float(arrays[f"limit {n}"])], False)
+        rows.append({"steps a level": n, "steps": n * config.levels} | row)
     frame = pd.DataFrame(rows)
-    frame.attrs["digits"] = {"errors off 0.1": 2, "W1 excess": 2, "error": 2, "W1 error": 2}
+    frame.attrs["digits"] = DIGITS
     return frame
 
 
 def fisher_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """Relative Fisher error of the networks by level, with own and with shared noise."""
-    columns: dict[str, Any] = {"sigma": levels_of(config)}
-    for noise in ("own", "shared"):
-        rows = [arrays[f"fisher {noise} {seed}"] for seed in range(config.seeds)]
-        mean, error = over_seeds([np.stack([r, 0 * r]) for r in rows])
-        columns |= {f"Fisher error, {noise} noise": mean, f"{noise}, error": error}
-    rows = [
-        np.stack([f, 0 * f])
-        for f in (arrays[f"plane learned {seed} fisher"] for seed in range(config.seeds))
-    ]
-    columns["in the plane"], columns["plane, error"] = over_seeds(rows)
-    frame = pd.DataFrame(columns)
-    digits = {"own, error": 2, "shared, error": 2, "plane, error": 2, "in the plane": 3}
-    frame.attrs["digits"] = digits | {f"Fisher error, {n} noise": 3 for n in ("own", "shared")}
+    """Relative Fisher error of every network by level; the note's where it was trained."""
+    frame = pd.DataFrame({"sigma": levels_of(config)})
+    groups = {
+        "own noise": "fisher own {}",
+        "shared noise": "fisher shared {}",
+        "in the plane": "plane learned {} fisher",
+    }
+    for name, key in groups.items():
+        rows = [arrays[key.format(k)] for k in range(config.seeds)]
+        frame[name], frame[f"{name}, error"] = mean_and_error(rows)
+    frame["the note's"] = arrays["fisher note's"]
+    digits = dict.fromkeys(frame.columns[1:], 3)
+    frame.attrs["digits"] = digits | {f"{name}, error": 2 for name in groups}
     return frame
 
 
 def noise_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """What a shared z costs: the spread of the note's loss from draw to draw."""
-    found = np.stack([arrays[f"spread own {seed}"] for seed in range(config.seeds)])
-    rows = [
-        {"noise": noise, "std of the loss": mean, "error": error}
-        for noise, mean, error in zip(
-            ("own", "shared"),
-            found.mean(0),
-            found.std(0, ddof=1) / math.sqrt(len(found)),
-            strict=True,
-        )
-    ]
-    return pd.DataFrame(rows)
+    found = [arrays[f"spread own {k}"] for k in range(config.seeds)]
+    mean, error = mean_and_error(found)
+    frame = pd.DataFrame({"noise": ("own", "shared"), "std of the loss": mean, "error": error})
+    frame.attrs["digits"] = {"std of the loss": 3, "error": 2}
+    return frame
 
 
 def plane_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """Mode weights in the plane."""
     law, rows = gallery.julia_trimodal(), []
     for kind in ("exact", "learned"):
-        keys = [f"plane {kind} {seed}" for seed in range(config.seeds)]
-        mean, error = over_seeds([arrays[f"{key} weights"] for key in keys])
+        keys, trained = [f"plane {kind} {k}" for k in range(config.seeds)], kind == "learned"
+        mean, error = over_seeds([arrays[f"{key} weights"] for key in keys], trained)
         distance = [arrays[f"{key} distance"] for key in keys]
-        sliced, spread = over_seeds([d[:2] for d in distance])
+        sliced, spread = over_seeds([d[:2] for d in distance], trained)
         for mode, (weight, m, e) in enumerate(zip(np.asarray(law.weights), mean, error)):
             centre = ", ".join(f"{c:g}" for c in np.asarray(law.means)[mode])
             row: dict[str, Any] = {"score": kind, "mode": f"({centre})", "weight": weight}
@@ -754,112 +831,126 @@ def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
 # ---------------------------------------------------------------- figures
 
 
-EXACT, LEARNED = plots.COLORS[0], plots.COLORS[2]
+EXACT, LEARNED, NOTES = plots.COLORS[0], plots.COLORS[2], plots.COLORS[4]
+SHOWN = (-8, 8)
+HEIGHT = (0, 0.42)
 
 
-def histogram(ax: Any, x: np.ndarray, arrays: Arrays, color: str) -> None:
-    """Samples over the exact density of the target, from -8 to 8."""
-    edges = np.linspace(-8, 8, 81)
-    ax.stairs(
-        np.histogram(x, edges)[0] / (len(x) * np.diff(edges)), edges, fill=True, color=color,
-        alpha=0.5,
-    )  # fmt: skip
-    ax.plot(arrays["grid"], arrays["density"], color="black", linewidth=1.2)
-    ax.set(xlim=(-8, 8), ylim=(0, 0.42), xticks=(-6, -3, 0, 3, 6))
+def note_name(config: Config) -> str:
+    """The note's network, or what fewer epochs make of it."""
+    epochs = "" if config.epochs == NOTE_EPOCHS else f" after {config.epochs} epochs"
+    return f"the note's network{epochs}"
+
+
+def histogram(ax: Any, x: np.ndarray, bins: int, color: str, label: str | None = None) -> None:
+    """Samples as a density over what is shown."""
+    edges = np.linspace(*SHOWN, bins + 1)
+    height = np.histogram(x, edges)[0] / (len(x) * np.diff(edges))
+    ax.stairs(height, edges, fill=True, color=color, alpha=0.5, label=label)
 
 
 def draw_samples(config: Config, arrays: Arrays) -> Figure:
     """Samples with and without the faults, exact and learned score."""
-    fig, axes = plots.figure(2, 2, height=5.0, share=True)
-    panels = (
-        ("note", FAULTS, "all faults"),
-        ("slow", (), "no fault"),
-    )
+    fig, axes = plots.figure(2, 2, height=5.4, share=True)
+    panels = (("note", FAULTS, "all faults"), ("slow", (), "no fault"))
     for column, (pace, faults, words) in zip(axes.T, panels, strict=True):
         words = f"{words}, {plan_of(config, pace, faults).counts.sum()} steps"
         rows = (("exact", EXACT), ("note's" if faults else "learned", LEARNED))
         for ax, (score, color) in zip(column, rows, strict=True):
-            key = key_of(score, pace, faults)
-            histogram(ax, arrays[f"x {key} 0"], arrays, color)
-            row = weight_row(numbers_of(config, arrays, key))
+            histogram(ax, arrays[f"x {key_of(score, pace, faults)} 0"], 80, color)
+            ax.plot(arrays["grid"], arrays["density"], color="black", linewidth=1.2)
+            ax.set(xlim=SHOWN, ylim=HEIGHT, xticks=(-6, -3, 0, 3, 6))
+            row = setting_row(config, arrays, score, pace, faults)
             ax.text(
                 0.03, 0.95, f"left mode: {row['left weight']:.3f} ± {row['error']:.3f}\n"
                 f"$W_1$: {row['W1']:.3f} (floor {row['W1 floor']:.3f})",
                 transform=ax.transAxes, va="top",
             )  # fmt: skip
-            name = {"exact": "exact score", "note's": "the note's network"}.get(score, "network")
-            ax.set_title(f"{name}, {words}", fontsize=10)
+            names = {"exact": "exact score", "note's": note_name(config), "learned": "network"}
+            ax.set_title(f"{names[score]}, {words}", fontsize=10)
         column[-1].set_xlabel("x")
     for ax in axes[:, 0]:
         ax.set_ylabel("density")
-    fig.suptitle("Annealed Langevin beside the exact density (black); the left mode weighs 0.1")
+    fig.suptitle(
+        f"Annealed Langevin beside the exact density (black); the left mode weighs {WEIGHT:g}\n"
+        f"(bars: the first of {config.seeds} runs; numbers: over all of them)",
+        fontsize=11,
+    )
     return fig
+
+
+def places(config: Config) -> tuple[dict[tuple[str, str], float], list[str]]:
+    """Where each setting stands in the figure of weights, and its name there."""
+    place: dict[tuple[str, str], float] = {}
+    names, last, y = [], "note", 0.0
+    for pace, faults in SETTINGS:
+        y -= 1.7 if pace != last else 1.0
+        place[pace, label(pace, faults)], last = y, pace
+        time = f", T = {plan_of(config, pace, faults).time:.3g}" if pace != "slow" else ""
+        names.append(label(pace, faults).replace("sigma_min", "$\\sigma_{min}$") + time)
+    return place, [name.replace("p_sigma_1", "$p_{\\sigma_1}$") for name in names]
 
 
 def draw_weights(config: Config, arrays: Arrays) -> Figure:
     """The left weight and W1 of every setting."""
-    fig, axes = plots.figure(1, 2, height=5.2)
+    fig, axes = plots.figure(1, 2, height=6.4)
     rows = main_table(config, arrays)
-    place: dict[tuple[str, str], float] = {}
-    for pace, faults in SETTINGS:
-        place[pace, label(pace, faults)] = -float(len(place)) - 0.7 * (pace == "slow")
-    names, at = [faults for _, faults in place], list(place.values())
-    styles = {"exact": (EXACT, "o", 0.15), "learned": (LEARNED, "s", -0.15)}
-    styles["note's"] = (plots.COLORS[4], "D", -0.38)
-    for score, (color, marker, shift) in styles.items():
+    place, names = places(config)
+    left, right = axes[0]
+    shifts = {"exact": (EXACT, "o", 0.17), "learned": (LEARNED, "s", -0.17)}
+    for score, (color, marker, shift) in (shifts | {"note's": (NOTES, "D", -0.42)}).items():
         some = rows[rows["score"] == score]
         ys = [place[pace, faults] + shift for pace, faults in zip(some["pace"], some["faults"])]
-        for ax, value, error in (
-            (axes[0, 0], "left weight", "error"),
-            (axes[0, 1], "W1", "W1 error"),
-        ):
-            ax.errorbar(
-                some[value], ys, xerr=some[error], fmt=marker, color=color, markersize=4.5,
-                capsize=2, label="the note's network" if score == "note's" else score,
-            )  # fmt: skip
-    axes[0, 0].axvline(0.1, color="black", linewidth=1.2, label="exact weight; floor")
-    axes[0, 1].axvline(float(rows["W1 floor"].mean()), color="black", linewidth=1.2)
-    axes[0, 0].set(xlabel="weight of the left mode", yticks=at, yticklabels=names)
-    axes[0, 1].set(xlabel="Wasserstein-1", yticks=at, yticklabels=[], xscale="log")
+        style = {"fmt": marker, "color": color, "markersize": 4.5, "capsize": 2}
+        name = note_name(config) if score == "note's" else score
+        left.errorbar(some["left weight"], ys, xerr=some["error"], label=name, **style)
+        right.errorbar(some["W1"], ys, xerr=some["W1 error"], **style)
+        left.plot(
+            some["small h"], ys, "|", color="black", markersize=9, label="small h, the same score"
+        )
+    left.axvline(WEIGHT, color="black", linewidth=1.2, label="exact weight; floor")
+    right.axvline(float(rows["W1 floor"].mean()), color="black", linewidth=1.2)
+    left.set(xlabel="weight of the left mode", yticks=list(place.values()), yticklabels=names)
+    right.set(xlabel="Wasserstein-1", yticks=list(place.values()), yticklabels=[], xscale="log")
     marks = [0.02, 0.05, 0.1, 0.2, 0.5]
-    axes[0, 1].set_xticks(marks, [f"{mark:g}" for mark in marks])
-    axes[0, 1].set_xticks([], minor=True)
+    right.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    right.set_xticks([], minor=True)
     for ax in axes[0]:
-        ax.set_ylim(at[-1] - 0.6, 0.5)
-        ax.axhline(place["slow", "no fault"] + 0.85, color="0.6", linewidth=0.8)
-    axes[0, 0].set_title("above: the note's pace; below: slow", fontsize=10)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4)
-    fig.suptitle("The four faults, all on but one, and one alone")
+        ax.set_ylim(min(place.values()) - 0.6, -0.4)
+        for pace in ("longer", "slow"):
+            border = max(y for (its, _), y in place.items() if its == pace) + 0.85
+            ax.axhline(border, color="0.6", linewidth=0.8)
+    plots.legend_below(fig, left, columns=3)
+    fig.suptitle(
+        "The four faults: all on but one (above: the note's time; middle: a longer one),\n"
+        "and one alone at the slow pace (below)",
+        fontsize=11,
+    )
     return fig
 
 
 def draw_score(config: Config, arrays: Arrays) -> Figure:
     """Learned scores beside the exact one at four levels."""
     fig, axes = plots.figure(2, 2, height=5.0, share=True)
-    for i, (ax, sigma) in enumerate(zip(axes.flat, shown_levels(config), strict=True)):
-        inside = NOTE_LAST * 0.9 <= sigma <= NOTE_FIRST * 1.1
-        for seed in range(config.seeds):
-            ax.plot(
-                arrays["grid"], arrays[f"score own {seed}"][i], color=LEARNED, linewidth=1.0,
-                label="networks, one a seed" if seed == 0 else None,
-            )  # fmt: skip
+    levels = shown_levels(config)
+    for i, (ax, inside) in enumerate(zip(axes.flat, in_note(levels), strict=True)):
+        for k in range(config.seeds):
+            score = arrays[f"score own {k}"][i]
+            ax.plot(arrays["grid"], score, color=LEARNED, linewidth=1.0, label="networks, all runs")
         if inside:
             ax.plot(
-                arrays["grid"], arrays["score note's"][i], color=plots.COLORS[4], linewidth=1.2,
-                linestyle="--",
+                arrays["grid"], arrays["score note's"][i], color=NOTES, linewidth=1.2,
+                linestyle="--", label=f"{note_name(config)}, among its own levels",
             )  # fmt: skip
         ax.plot(arrays["grid"], arrays["score exact"][i], color="black", linewidth=1.0,
                 label="exact")  # fmt: skip
-        ax.set_title(f"$\\sigma = {sigma:.3g}$", fontsize=10)
-        ax.set(ylim=(-6, 6), xlim=(-8, 8))
-    axes[0, 1].plot([], [], color=plots.COLORS[4], linestyle="--", label="the note's network")
+        ax.set_title(f"$\\sigma = {levels[i]:.3g}$", fontsize=10)
+        ax.set(ylim=(-6, 6), xlim=SHOWN)
     for ax in axes[-1]:
         ax.set_xlabel("x")
     for ax in axes[:, 0]:
         ax.set_ylabel("score")
-    handles, labels = axes[0, 1].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=3)
+    plots.legend_below(fig, *axes.flat, columns=3)
     fig.suptitle("The score of $p_\\sigma$, learned beside exact")
     return fig
 
@@ -879,13 +970,13 @@ def draw_replay(config: Config, arrays: Arrays) -> Figure:
     if len(loss) == NOTE_EPOCHS:
         middle = 0.5 * (edges[1:] + edges[:-1])
         right.plot(middle, BARS, "k.", markersize=5, label="published bars")
-    right.plot(arrays["grid"], 128 * arrays["density"], color="black", linewidth=1.0,
-               label="exact density")  # fmt: skip
-    share = np.mean(arrays["note_samples"] < 0)
+    expected = NOTE_SAMPLES * BAR * arrays["density"]
+    right.plot(arrays["grid"], expected, color="black", linewidth=1.0, label="exact density")
+    weight, error = arrays["note_left"]
     right.set(xlabel="x", ylabel="samples in a bin", xlim=(-6, 9))
-    right.set_title(f"256 samples, {share:.3f} left of 0")
+    right.set_title(f"{NOTE_SAMPLES} samples, left mode: {weight:.3f} ± {error:.3f}")
     right.legend(loc="upper left")
-    fig.suptitle("The note replayed from its random stream")
+    fig.suptitle(f"The note replayed from its random stream, {len(loss)} epochs")
     return fig
 
 
@@ -896,20 +987,19 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
     left, right = axes[0]
     left.errorbar(rows["steps"], rows["left weight"], rows["error"], fmt="o", color=EXACT,
                   capsize=2, label="Langevin steps")  # fmt: skip
-    left.plot(rows["steps"], rows["left weight, small h"], color="black", linewidth=1.2,
+    left.plot(rows["steps"], rows["small h"], color="black", linewidth=1.2,
               label="Fokker-Planck, small h")  # fmt: skip
-    left.axhline(0.1, color="black", linestyle=":", linewidth=1.2, label="true weight")
-    left.set(xscale="log", xlabel="steps in all", ylabel="weight of the left mode")
-    left.legend()
-    for ax in axes[0]:
-        ax.set_xscale("log")
-        ax.set_xticks(rows["steps"], [str(n) for n in rows["steps"]])
-        ax.minorticks_off()
+    left.axhline(WEIGHT, color="black", linestyle=":", linewidth=1.2, label="true weight")
+    left.set(ylabel="weight of the left mode")
     right.errorbar(rows["steps"], rows["W1"], rows["W1 error"], fmt="o-", color=EXACT, capsize=2,
                    label="samples")  # fmt: skip
     right.plot(rows["steps"], rows["W1 floor"], color="black", linewidth=1.2, label="floor")
-    right.set(yscale="log", xlabel="steps in all", ylabel="Wasserstein-1")
-    right.legend()
+    right.set(yscale="log", ylabel="Wasserstein-1")
+    for ax in axes[0]:
+        ax.set(xscale="log", xlabel="steps in all")
+        ax.set_xticks(rows["steps"], [str(n) for n in rows["steps"]])
+        ax.xaxis.minorticks_off()
+        ax.legend()
     fig.suptitle("Exact score, no fault: what too few steps cost")
     return fig
 
@@ -929,7 +1019,12 @@ def draw_plane(config: Config, arrays: Arrays) -> Figure:
         )
         ax.set_title(f"{kind} score\n{words}", fontsize=10)
     axes[0, 0].set_ylabel("$x_2$")
-    fig.suptitle("Annealed Langevin in the plane; the modes weigh 0.4, 0.4 and 0.2")
+    weights = ", ".join(f"{weight:g}" for weight in rows["weight"][rows["score"] == "exact"])
+    fig.suptitle(
+        f"Annealed Langevin in the plane; the modes weigh {weights}\n"
+        f"(points: of the first of {config.seeds} runs; numbers: over all of them)",
+        fontsize=11,
+    )
     return fig
 
 
@@ -945,30 +1040,37 @@ def draw(config: Config, arrays: Arrays) -> dict[str, Figure]:
     }
 
 
+def draw_state(
+    ax: Any, arrays: Arrays, pace: str, faults: tuple[str, ...], i: int, title: str
+) -> None:
+    """The points before any step (i = 0) or after the steps at level i."""
+    key = f"{key_of('exact', pace, faults)} 0"
+    ax.clear()
+    histogram(ax, arrays[f"kept {key}"][i], 64, EXACT, "samples")
+    density = arrays[f"density {pace}"][max(i - 1, 0)]
+    ax.plot(arrays["grid"], density, color="black", linewidth=1.2, label="$p_\\sigma$, exact")
+    ax.plot(arrays["grid"], arrays["density"], color="0.3", linewidth=1.0, linestyle=":",
+            label="$p$, the target")  # fmt: skip
+    ax.set(xlim=SHOWN, ylim=HEIGHT, xlabel="x")
+    ax.set_title(f"{title}, left mode: {arrays[f'lefts {key}'][i]:.3f}", fontsize=10)
+
+
 def animate(config: Config, arrays: Arrays) -> dict[str, bytes]:
     """Both walks with the exact score, down the levels side by side."""
-    fig, axes = plots.figure(1, 2, height=3.2, share=True)
-    found, edges = [], np.linspace(-8, 8, 65)
-    walks = []
-    for pace, faults in FILMS:
-        key = f"{key_of('exact', pace, faults)} 0"
-        walks.append((plan_of(config, pace, faults).levels, arrays[f"film {key}"]))
-    count = max(len(levels) for levels, _ in walks) + 1
+    fig, axes = plots.figure(1, 2, height=3.5, share=True)
+    found: list[Any] = []
+    ladders = [ladder_of(config, pace, faults) for pace, faults in FILMS]
+    count = max(len(levels) for levels in ladders) + 1
     shown = np.unique(np.linspace(0, count - 1, min(count, config.frames)).round().astype(int))
     for frame in shown.tolist():
-        for ax, (pace, _), (levels, states) in zip(axes[0], FILMS, walks, strict=True):
+        for ax, (pace, faults), levels in zip(axes[0], FILMS, ladders, strict=True):
             i = min(frame, len(levels))
-            x, now = states[i], max(i - 1, 0)
-            ax.clear()
-            height = np.histogram(x, edges)[0] / (len(x) * np.diff(edges))
-            ax.stairs(height, edges, fill=True, color=EXACT, alpha=0.5)
-            ax.plot(arrays["grid"], arrays[f"density {pace}"][now], color="black", linewidth=1.2)
-            ax.plot(arrays["grid"], arrays["density"], color="0.5", linewidth=0.8, linestyle=":")
-            ax.set(xlim=(-8, 8), ylim=(0, 0.42), xlabel="x")
-            name = "the note, all faults" if pace == "note" else "no fault"
-            words = "start" if i == 0 else f"$\\sigma = {levels[now]:.2f}$"
-            ax.set_title(f"{name}: {words}, {np.mean(x < 0):.3f} left of 0", fontsize=10)
+            name = "the note, all faults" if faults else "no fault"
+            words = "start" if i == 0 else f"$\\sigma = {levels[i - 1]:.2f}$"
+            draw_state(ax, arrays, pace, faults, i, f"{name}: {words}")
         axes[0, 0].set_ylabel("density")
+        if not found:
+            plots.legend_below(fig, axes[0, 0], columns=3)
         found.append(plots.frame(fig))
         fig.set_layout_engine("none")
     ms = [350.0] * len(shown)
