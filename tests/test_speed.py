@@ -81,7 +81,7 @@ def test_the_trainers_learn_the_same(arrays: dict[str, np.ndarray]) -> None:
 
 def test_tables_and_figure(speed: Any, config: Any, arrays: dict[str, np.ndarray]) -> None:
     tables = speed.study.table(config, arrays)
-    assert set(tables) == {"", "training", "machine"}
+    assert set(tables) == {"", "training", "sampling", "flow", "machine"}
     main = tables[""]
     assert len(main) == 2 * len(arrays["contenders"])
     for _, task in main.groupby("task"):
@@ -91,15 +91,33 @@ def test_tables_and_figure(speed: Any, config: Any, arrays: dict[str, np.ndarray
         assert (task["ms (median)"] <= task["ms (max)"]).all()
     training = tables["training"]
     assert np.allclose(training["steps a second"] * training["ms (median)"], 1e3)
-    figure = speed.study.draw(config, arrays)
+    figures = speed.study.draw(config, arrays)
+    assert list(figures) == ["", "sampling"]
+    figure = figures[""]
     assert isinstance(figure, Figure)
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == len(figures["sampling"].axes) == 3
     for ax in figure.axes[:2]:
         labels = [label.get_text() for label in ax.get_yticklabels()]
         assert sorted(labels) == sorted(arrays["contenders"])
         bars: list[Any] = list(ax.patches)
         widths = [bar.get_width() for bar in bars]
         assert widths == sorted(widths, reverse=True)  # the fastest on top
+
+
+def test_every_sampler_samples_the_law(arrays: dict[str, np.ndarray]) -> None:
+    """E|x|^2/2 within 4.9 errors and the bias of 20 steps; 20 % more is not; engines equal."""
+    value, error = arrays["moment"].T
+    exact = float(arrays["moment_exact"])
+    assert {"ours, all steps fused", "torchsde alone, eager score"} <= set(arrays["samplers"])
+    assert np.all(np.abs(value - exact) < 4.9 * error + 0.02 * exact)
+    assert np.all(np.abs(1.2 * value - exact) > 4.9 * error + 0.02 * exact)
+    assert arrays["engines_apart"][0] < 1e-5
+
+
+def test_every_flow_finds_the_map(arrays: dict[str, np.ndarray]) -> None:
+    for name in ("plane", "line"):
+        assert (arrays[f"error_flow {name}"][:, 0] < 1e-3).all()
+        assert (arrays[f"evaluations {name}"] > 20).all()
 
 
 @pytest.mark.parametrize(
