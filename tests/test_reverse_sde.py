@@ -56,7 +56,7 @@ def test_the_whole_note_is_in_the_committed_tables() -> None:
     """2000 epochs and the 256 samples, which take too long for a test."""
     figures = FILE.parents[1] / "figures"
     parity, samples = (
-        list(csv.DictReader((figures / f"reverse_sde_{name}.csv").open(encoding="utf-8")))
+        list(csv.DictReader((figures / f"reverse_sde_{name}.csv").read_text("utf-8").splitlines()))
         for name in ("parity", "samples")
     )
     assert len(parity) == 1 + len(study.PUBLISHED) == 21
