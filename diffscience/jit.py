@@ -71,6 +71,9 @@ class Sealed(numba.core.caching.IndexDataCacheFile):
 def compiled(function: Callable[..., Any], *signature: Any, **options: Any) -> Callable[..., Any]:
     """The function compiled by numba at its first call, or at once where a signature is given.
 
+    signature : compiled alone. Numba would otherwise compile again for each layout of an array
+        that the signature has room for, and two machine codes of one function may differ in the
+        last place.
     options : those of `numba.njit`, but for the cache, which is ours.
 
     >>> double = compiled(lambda x: 2 * x)
@@ -86,4 +89,5 @@ def compiled(function: Callable[..., Any], *signature: Any, **options: Any) -> C
         cache._cache_file = Sealed(cache.cache_path, f"{name}.sealed", stamp)
     if signature:
         dispatcher.compile(*signature)
+        dispatcher.disable_compile()
     return dispatcher

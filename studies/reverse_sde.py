@@ -17,7 +17,8 @@ makes of it is known exactly, for the exact score and without any run:
     others    Fokker-Planck; and for any score, learned or not, the same
 
 "Right" is right of 0.2, between the modes. The law of the Euler-Maruyama steps themselves follows
-by 199 Gaussian kernels on a grid: so sampling error, steps, score and start are told apart.
+by a Gaussian kernel for each on a grid (for eta = 0 by a monotone map): so sampling error, steps,
+score and start are told apart.
 
 In the plane a swiss roll goes back by the reverse SDE of several eta with the exact score of the
 variance-preserving process, whose N(0, I) is as good as p_T. At each time the points are measured
@@ -121,7 +122,7 @@ class Config:
     etas : noise levels, 0 or more; 0 and 1 among them.
     steps : increasing numbers of steps. shown_steps : the note's, or another one of them.
     cells, intervals : of Fokker-Planck, on [-7, 7] and in time.
-    nodes : of the kernels that give the law of Euler-Maruyama steps.
+    nodes : of the grid for the law of Euler-Maruyama steps.
     plane_particles, plane_steps : the same in the plane; the last number of steps is shown.
     shown : increasing log-SNRs of the panels between the start and the data.
     frames : of the film. half, pixels : half the side of the window, pixels along a side.
@@ -340,23 +341,36 @@ def shares(edges: np.ndarray, density: np.ndarray) -> Arrays:
     return {"right": np.array(1 - below), "mode": np.array(mass @ right / mass.sum())}
 
 
-def chain_law(config: Config, model: Model, start: GaussianMixture, steps: int) -> Arrays:
-    """The law of `steps` Euler-Maruyama steps with eta = 1: a Gaussian kernel for each of them."""
+def chain_law(
+    config: Config, model: Model, start: GaussianMixture, steps: int, eta: float = 1.0
+) -> Arrays:
+    """The law at t = 0 of `steps` Euler-Maruyama steps, as shares.
+
+    eta > 0: a Gaussian kernel for each step. eta = 0: steps are a map that keeps the order.
+    """
     edges = fokker_planck.cells(-7.0, 7.0, config.nodes)
     x, w, h = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0], 1.0 / steps
-    if w > 0.7 * math.sqrt(h):
-        rule = f"resolve a step of deviation {math.sqrt(h):.3g}"
-        raise ArgumentError("nodes", rule, config.nodes)
-    p = np.exp(start.log_prob(x[:, None]))
-    near = np.arange(-math.ceil(9 * math.sqrt(h) / w), math.ceil(9 * math.sqrt(h) / w) + 2)
+    half, size = 0.5 * (1 + eta * eta) * h, eta * math.sqrt(h)
+    if eta > 0 and w > 0.9 * size:
+        raise ArgumentError("nodes", f"resolve a step of deviation {size:.3g}", config.nodes)
+    p, mean = np.exp(start.log_prob(x[:, None])), edges
+    reach = math.ceil(9 * size / w)
+    near = np.arange(-reach, reach + 2)
     for t in np.linspace(1.0, 0.0, steps + 1)[:-1].tolist():
-        mean = x + h * np.asarray(model.score(x[:, None], t))[:, 0]
+        at = x if eta > 0 else mean
+        mean = at + half * np.asarray(model.score(at[:, None], t))[:, 0]
+        if eta == 0:
+            continue
         to = np.floor((mean - x[0]) / w).astype(int)[:, None] + near
-        kernel = p[:, None] * np.exp(-((x[0] + w * to - mean[:, None]) ** 2) / (2 * h))
+        kernel = p[:, None] * np.exp(-((x[0] + w * to - mean[:, None]) ** 2) / (2 * size * size))
         inside = (to >= 0) & (to < len(x))
         p = np.bincount(to[inside], kernel[inside], minlength=len(x))
-        p *= w / math.sqrt(2 * math.pi * h)
-    return shares(edges, p)
+        p *= w / math.sqrt(2 * math.pi) / size
+    if eta > 0:
+        return shares(edges, p)
+    if np.any(np.diff(mean) <= 0):
+        raise ArgumentError("steps", "be enough for the steps to keep the order", steps)
+    return shares(mean, np.diff(np.asarray(start.cdf(edges[:, None]))) / np.diff(mean))
 
 
 # ---------------------------------------------------------------- runs on the line
@@ -487,7 +501,7 @@ def planes(config: Config, run: Run) -> Arrays:
 
 # ---------------------------------------------------------------- compute
 
-SCATTERED = 2000  # points of a panel
+SCATTERED = 1500  # points of a panel
 
 
 def key_of(score: str, start: str, eta: float, steps: int) -> str:
@@ -514,15 +528,14 @@ def lines(config: Config, models: dict[str, Model], run: Run) -> Arrays:
         noise, own = run.seed_for(key, "noise"), run.generator(key)
         found = run.cell(key, sampled, config, models[score], start, eta, n, noise, own)
         arrays[f"numbers {key}"] = found["numbers"]
+        law = start_law(start)
+        own_law = run.cell(f"steps {key}", chain_law, config, models[score], law, n, eta)
+        arrays |= {f"steps {name} {key}": value for name, value in own_law.items()}
         if n != config.shown_steps:
             continue
         arrays[f"x {key}"] = found["x"].astype(np.float32)
-        law = start_law(start)
         end = run.cell(f"limit {key}", limit, config, models[score], law, eta)
         arrays |= {f"{name} {key}": value for name, value in end.items()}
-        if eta == 1:
-            own_law = run.cell(f"steps {key}", chain_law, config, models[score], law, n)
-            arrays |= {f"steps {name} {key}": value for name, value in own_law.items()}
     return arrays
 
 
@@ -579,9 +592,11 @@ def line_row(config: Config, arrays: Arrays, *job: Any) -> dict[str, Any]:
     """One run on the line beside the truth; its limit is that of the same score and start."""
     score, start, eta, n = job
     numbers = arrays[f"numbers {key_of(score, start, eta, n)}"].tolist()
+    own = float(arrays[f"steps right {key_of(score, start, eta, n)}"])
     key, truth = key_of(score, start, eta, config.shown_steps), float(arrays["truth"][0])
     row = {"score": score, "start": start, "eta": eta, "steps": n, "evaluations": int(numbers[8])}
-    row |= {"right": numbers[0], "error": numbers[1], "short steps": float(arrays[f"right {key}"])}
+    row |= {"right": numbers[0], "error": numbers[1], "law of the steps": own}
+    row |= {"off it": (numbers[0] - own) / numbers[1], "short steps": float(arrays[f"right {key}"])}
     row |= {"truth": truth, "true spread": math.sqrt(truth * (1 - truth) / config.particles)}
     row |= {"mode weight": numbers[2], "its error": numbers[3]}
     row |= {"mode, short steps": float(arrays[f"mode {key}"])}
@@ -589,7 +604,7 @@ def line_row(config: Config, arrays: Arrays, *job: Any) -> dict[str, Any]:
     return row | {"W1 floor spread": numbers[7]}
 
 
-ERRORS = ("error", "its error", "true spread", "W1 error", "W1 floor spread")
+ERRORS = ("error", "off it", "its error", "true spread", "W1 error", "W1 floor spread")
 
 
 def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -783,12 +798,12 @@ def draw_main(config: Config, arrays: Arrays) -> Figure:
             )  # fmt: skip
             ax.plot(arrays["grid"], arrays["density"], "--", color="black", linewidth=1.2,
                     label="$p_0$, the truth")  # fmt: skip
-            ax.axvline(MIDDLE, color="0.6", linewidth=0.8)
+            ax.axvline(MIDDLE, 0, 0.66, color="0.6", linewidth=0.8)
             numbers = arrays[f"numbers {key}"]
             ax.set_title(f"{names[score]}, start {START_NAMES[start]}", fontsize=10)
             ax.text(
                 0.98, 0.95, f"right of {MIDDLE:g}: {numbers[0]:.3f} ± {numbers[1]:.3f}\n"
-                f"law of the run: {float(arrays[f'right {key}']):.3f}\n"
+                f"law of the run: {float(arrays[f'steps right {key}']):.3f}\n"
                 f"truth: {float(arrays['truth'][0]):.3f}",
                 transform=ax.transAxes, va="top", ha="right",
             )  # fmt: skip
@@ -917,9 +932,7 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
             top.errorbar(
                 n, some["right"], some["error"], fmt="o", label=f"$\\eta = {eta:g}$", **style
             )
-            top.axhline(
-                float(some["short steps"].iloc[0]), color=color_of(config, eta), linewidth=1.0
-            )
+            top.plot(some["steps"], some["law of the steps"], color=style["color"], linewidth=1.0)
             bottom.errorbar(n, some["W1"], some["W1 error"], fmt="o-", linewidth=0.9, **style)
         top.axhline(truth, color="black", linestyle="--", linewidth=1.2, label="truth")
         some = frame[(frame["start"] == start) & (frame["eta"] == config.etas[0])]
@@ -940,7 +953,7 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
             ax.set_ylim(low, high)
     plots.legend_below(fig, axes[0, 0], axes[1, 0], columns=6)
     fig.suptitle(
-        f"Exact score, {config.particles:,} particles; thin lines: infinitely short steps",
+        f"Exact score, {config.particles:,} particles; thin lines: the exact law of the steps",
         fontsize=11,
     )
     return fig
@@ -1012,7 +1025,7 @@ def draw_plane_steps(config: Config, arrays: Arrays) -> Figure:
     left.set(ylim=(0, None), title=f"sliced $W_2$, {config.plane_steps[-1]} steps")
     left.set_xlabel("$\\sigma/\\alpha$")
     middle.set(title="sliced $W_2$ at the end", ylim=(0, None), xlabel="steps")
-    right.set(title="log-density gap at the end / nats", xlabel="steps")
+    right.set(title="gap at the end / nats", xlabel="steps")
     for ax in (middle, right):
         ax.set_xscale("log")
         ax.set_xticks(config.plane_steps, [str(n) for n in config.plane_steps])

@@ -807,7 +807,7 @@ def factor_figure(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     axes[0, 3].errorbar(factors, back[:, 0], back[:, 1], fmt="o", color=plots.COLORS[0], capsize=2)
     middle = float(np.exp(np.log(back[:, 0]).mean()))
     axes[0, 3].set(yscale="log", ylim=(middle / 100, middle * 100))
-    axes[0, 3].set_title(f"distance of the way\nback, {config.counts[-1]} steps", fontsize=10)
+    axes[0, 3].set_title(f"distance on the way back\nto t = {HALF:g}", fontsize=10)
     for ax in axes[0]:
         ax.axvline(1.0, color=plots.COLORS[2], linewidth=1)
         ax.set_xlabel("λ")

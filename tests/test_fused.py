@@ -207,6 +207,23 @@ def test_a_point_has_the_same_bits_in_every_batch(way, dtype, monkeypatch):
     same(way(x, *law, threads=2), whole)
 
 
+@compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_machine_code_serves_every_layout(dtype):
+    """Two codes of one loop may differ in the last place: numba must not make a second one."""
+    from diffscience import kernel
+
+    law = parameters(3, 2)
+    x = np.zeros((40, 6), dtype)
+    sealed = x[:, :2].copy()
+    sealed.flags.writeable = False
+    for points in (x[:, :2], np.asfortranarray(x[:, :2]), sealed, sealed[::-1]):
+        fused.mixture(points, *law)
+    assert len(kernel.compiled(np.dtype(dtype)).overloads) == 1
+    with pytest.raises(TypeError):  # and a call that fits no signature compiles nothing
+        kernel.compiled(np.dtype(dtype))(x.astype(np.int64))
+
+
 def same(got, wanted):
     for a, b in zip(got, wanted, strict=True):
         assert a.tobytes() == np.ascontiguousarray(b).tobytes()

@@ -406,13 +406,13 @@ def test_a_row_by_hand() -> None:
     assert row["left weight"] == pytest.approx(0.3)
     assert row["error"] == pytest.approx(own)
     assert row["errors off"] == pytest.approx(0.2 / own)
-    assert (row["small h"], row["off it"]) == pytest.approx((0.2, 0.1 / own))
+    assert (row["small h"], row["errors off small h"]) == pytest.approx((0.2, 0.1 / own))
     assert (row["W1"], row["W1 floor"]) == pytest.approx((2.0, 0.6))
     assert row["W1 error"] == pytest.approx(0.2 / np.sqrt(3))
     assert row["W1 excess"] == pytest.approx(1.4 / np.sqrt((0.2**2 + 0.3**2) / 3))
     row = study.weight_row(numbers, [0.1, 0.2, 0.5], True)  # of networks, each with its limit
     assert row["error"] == pytest.approx(spread)
-    assert (row["small h"], row["off it"]) == pytest.approx((0.8 / 3, 0.1 / 3 / own))
+    assert (row["small h"], row["errors off small h"]) == pytest.approx((0.8 / 3, 0.1 / 3 / own))
     assert row["W1 error"] == pytest.approx(1 / np.sqrt(3))
 
 

@@ -11,6 +11,7 @@ import io
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,27 @@ def test_the_law_of_the_steps() -> None:
     assert found[8] == 4
     with pytest.raises(ArgumentError, match="nodes"):
         study.chain_law(dataclasses.replace(config, nodes=100), study.ORACLE, start, 400)
+
+
+def test_the_law_of_the_steps_of_every_eta() -> None:
+    """200 steps from p_1 end in p_0 but for the steps; 4 steps of the flow as by hand."""
+    config, right = study.Config(nodes=600), study.start_law("p_1")
+    for eta in (0.0, 0.5, 1.5):
+        found = study.chain_law(config, study.ORACLE, right, 200, eta)
+        assert found["right"] == pytest.approx(0.2003, abs=2e-4)
+        assert found["mode"] == pytest.approx(0.2, abs=2e-4)
+    x = y = np.linspace(-2, 3, 100_001)
+    for t in (1.0, 0.75, 0.5, 0.25):
+        y = y + 0.125 * study.ORACLE.score(y[:, None], t)[:, 0]
+    edge = x[np.searchsorted(y, 0.2)]
+    exact = 1 - float(right.cdf(np.array([[edge]]))[0])
+    found = study.chain_law(config, study.ORACLE, right, 4, 0.0)
+    assert found["right"] == pytest.approx(exact, abs=2e-4)
+    assert (
+        abs(found["right"] - study.chain_law(config, study.ORACLE, right, 8, 0.0)["right"]) > 5e-4
+    )
+    with pytest.raises(ArgumentError, match="steps"):
+        study.chain_law(config, SimpleNamespace(score=lambda x, t: -5 * x), right, 1, 0.0)
 
 
 def test_samples_end_where_the_law_says() -> None:
