@@ -31,6 +31,10 @@ class Quadratic:
     """J(theta) = 1/2 theta^T A theta + b^T theta + c, and its minimum.
 
     A : (m, m); b : (m,); c : a number.
+
+    >>> J = Quadratic(np.array([[2.0]]), np.array([-2.0]), 0.0)
+    >>> J.minimiser.tolist(), J([1.0])
+    ([1.0], -1.0)
     """
 
     A: np.ndarray
@@ -99,7 +103,11 @@ def gaussian(x: Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gaussian_objective(x: Array, mean: Array, cov: Array) -> float:
-    """The implicit objective of N(mean, cov): -tr P + 1/2 E|P (x - mean)|^2, P = cov^-1."""
+    """The implicit objective of N(mean, cov): -tr P + 1/2 E|P (x - mean)|^2, P = cov^-1.
+
+    >>> gaussian_objective([[-1.0], [1.0]], [0.0], [[1.0]])
+    -0.5
+    """
     x = _points(x)
     S = numpy(finite("cov", cov, (x.shape[1], x.shape[1])))
     if not np.allclose(S, S.T) or np.linalg.eigvalsh(S)[0] <= 0:

@@ -58,7 +58,13 @@ def cells(low: float, high: float, n: int) -> np.ndarray:
 
 
 def averages(law: Target, edges: Array) -> np.ndarray:
-    """The mean density of a 1-D law over each cell, from its cdf: (n,)."""
+    """The mean density of a 1-D law over each cell, from its cdf: (n,).
+
+    >>> import diffscience as ds
+    >>> p = averages(ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]]), cells(-9.0, 9.0, 300))
+    >>> round(float(p.max()), 3)
+    0.399
+    """
     instance("law", law, Target)
     e = _grid("edges", edges)
     return np.diff(numpy(law.cdf(e[:, None]))) / np.diff(e)
@@ -121,7 +127,15 @@ def evolve(
 def langevin(
     law: Target, density: Array, edges: Array, times: Array, *, method: str = "crank-nicolson"
 ) -> Evolution:
-    """The law of dX = s(X) dt + sqrt(2) dW with the exact score of a 1-D law; see `evolve`."""
+    """The law of dX = s(X) dt + sqrt(2) dW with the exact score of a 1-D law; see `evolve`.
+
+    >>> import diffscience as ds
+    >>> law = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
+    >>> e = cells(-9.0, 9.0, 300)
+    >>> *_, (t, p) = langevin(law, averages(law, e), e, [0.0, 0.1, 0.2])  # its own law stays
+    >>> bool(np.abs(p - averages(law, e)).max() < 1e-3)
+    True
+    """
     instance("law", law, Target)
 
     def score(x: np.ndarray, t: float) -> np.ndarray:
@@ -138,7 +152,15 @@ def forward(
     *,
     method: str = "crank-nicolson",
 ) -> Evolution:
-    """The law of a continuous process dX = f(t) X dt + g(t) dW; see `evolve`."""
+    """The law of a continuous process dX = f(t) X dt + g(t) dW; see `evolve`.
+
+    >>> import diffscience as ds
+    >>> law, process = ds.gallery.julia_bimodal(), ds.VP()
+    >>> e = cells(-9.0, 9.0, 600)
+    >>> *_, (t, p) = forward(process, averages(law, e), e, np.linspace(0, 1, 201))
+    >>> bool(np.abs(p - averages(ds.Oracle(law, process).at(1.0), e)).max() < 2e-3)
+    True
+    """
     instance("process", process, Process)
 
     def drift(x: np.ndarray, t: float) -> np.ndarray:

@@ -165,6 +165,14 @@ def annealed(
     ------
     ArgumentError : levels that do not decrease, counts of another length, an epsilon under which
         the states run away.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.EDM())
+    >>> levels = np.geomspace(10.0, 0.3, 8)
+    >>> run = annealed(oracle, np.zeros((2000, 1)), levels, 20, 0, epsilon=0.05)
+    >>> *_, (level, x) = run
+    >>> round(level, 9), bool(abs(np.mean(x < 0) - 0.1) < 0.05)
+    (0.3, True)
     """
     names, alphas, sigmas, ask = _levels(score, levels)
     steps = _counts(counts, len(names))

@@ -50,6 +50,12 @@ def explicit(psi: Psi, x: Array, score: Array, weights: Array | None = None) -> 
     score : (n, D), the true score at x.
     weights : of the rows, None for a sample; on a grid p(x), or p(x) times cell and number of rows
         for the mean to be the integral.
+
+    The exact score has no loss, and a score of 0 has 1/2 |s|^2:
+
+    >>> x = np.array([[1.0], [2.0]])
+    >>> explicit(lambda x: -x, x, -x).tolist(), explicit(lambda x: 0 * x, x, -x).tolist()
+    ([0.0, 0.0], [0.5, 2.0])
     """
     off = _answer(psi, x) - _of_shape("score", score, x)
     return _weighted(0.5 * namespace(off).sum(off * off, axis=-1), weights)
@@ -59,6 +65,10 @@ def implicit(psi: Psi, x: Array, regulariser: float = 0.0) -> Array:
     """tr J psi + 1/2 |psi|^2 + regulariser sum_i (d_i psi_i)^2 of each row, by D backward passes.
 
     Hyvarinen 2005, eq. 4; the regulariser is that of Kingma and LeCun 2010, eq. 6.
+
+    >>> import torch
+    >>> implicit(lambda x: -x, torch.tensor([[1.0, 2.0]])).tolist()  # -2 + 5/2
+    [0.5]
     """
     diagonal, y = _diagonal(psi, x)
     rows = diagonal.sum(dim=-1) + 0.5 * (y * y).sum(dim=-1)
@@ -74,6 +84,9 @@ def finite_difference(
     Rosa's random_notes (Pang et al. 2020 in general). O(delta^2) from `implicit`.
 
     delta : one positive number for all axes, or one for each.
+
+    >>> finite_difference(lambda x: -x, np.array([[1.0, 2.0]]), 0.1).round(12).tolist()
+    [0.5]
     """
     xp, (n, dim) = namespace(x), _rows(x)
     given = numpy(finite("delta", delta))
@@ -94,6 +107,10 @@ def directions(n: int, dim: int, generator: Any, kind: str = "rademacher") -> Ar
     """Random directions (n, D) with E v v^T = I: "rademacher", "gaussian" or "spherical".
 
     Spherical ones are uniform on the sphere of radius sqrt(D).
+
+    >>> v = directions(1000, 2, 0)
+    >>> bool(np.all(np.abs(v) == 1)), bool(np.abs(v.T @ v / 1000 - np.eye(2)).max() < 0.1)
+    (True, True)
     """
     whole("n", n, 0)
     whole("dim", dim, 1)
@@ -111,26 +128,47 @@ def directions(n: int, dim: int, generator: Any, kind: str = "rademacher") -> Ar
 
 
 def sliced(psi: Psi, x: Array, v: Array) -> Array:
-    """v.J psi v + 1/2 (v.psi)^2 of each row; v from `directions` (Song et al. 2019, eq. 7)."""
+    """v.J psi v + 1/2 (v.psi)^2 of each row; v from `directions` (Song et al. 2019, eq. 7).
+
+    >>> import torch
+    >>> x, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, -1.0]])
+    >>> sliced(lambda x: -x, x, v).tolist()  # -2 + 1/2
+    [-1.5]
+    """
     slope, along, _ = _along(psi, x, v)
     return slope + 0.5 * along * along
 
 
 def sliced_reduced(psi: Psi, x: Array, v: Array) -> Array:
-    """v.J psi v + 1/2 |psi|^2: the variance-reduced form, SSM-VR (Song et al. 2019, section 3)."""
+    """v.J psi v + 1/2 |psi|^2: the variance-reduced form, SSM-VR (Song et al. 2019, section 3).
+
+    >>> import torch
+    >>> x, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, -1.0]])
+    >>> sliced_reduced(lambda x: -x, x, v).tolist()  # -2 + 5/2
+    [0.5]
+    """
     slope, _, y = _along(psi, x, v)
     return slope + 0.5 * (y * y).sum(dim=-1)
 
 
 def sliced_explicit(psi: Psi, x: Array, score: Array, v: Array) -> Array:
-    """1/2 (v.(psi - score))^2 of each row."""
+    """1/2 (v.(psi - score))^2 of each row.
+
+    >>> x, v = np.array([[1.0, 2.0]]), np.array([[1.0, -1.0]])
+    >>> sliced_explicit(lambda x: 0 * x, x, -x, v).tolist()
+    [0.5]
+    """
     off = _answer(psi, x) - _of_shape("score", score, x)
     along = namespace(x).sum(off * _beside("v", v, x), axis=-1)
     return 0.5 * along * along
 
 
 def parzen(psi: Psi, x: Array, points: Array, bandwidth: float) -> Array:
-    """`explicit` against the score of the Gaussian kernel estimate of `points` (m, D)."""
+    """`explicit` against the score of the Gaussian kernel estimate of `points` (m, D).
+
+    >>> parzen(lambda x: -x, np.array([[2.0]]), np.array([[0.0]]), bandwidth=1.0).tolist()
+    [0.0]
+    """
     from .gallery import empirical
 
     number("bandwidth", bandwidth, 0, ends="()")
@@ -139,7 +177,12 @@ def parzen(psi: Psi, x: Array, points: Array, bandwidth: float) -> Array:
 
 
 def denoising_at(psi: Psi, x0: Array, noise: Array, transition: Transition) -> Array:
-    """1/2 |psi(x') + noise/sqrt(var)|^2, x' = scale x0 + sqrt(var) noise (Vincent 2011, eq. 9)."""
+    """1/2 |psi(x') + noise/sqrt(var)|^2, x' = scale x0 + sqrt(var) noise (Vincent 2011, eq. 9).
+
+    >>> x0, z = np.array([[0.0]]), np.array([[1.0]])
+    >>> denoising_at(lambda x: -x / 4, x0, z, Transition(1.0, 4.0)).tolist()
+    [0.0]
+    """
     xp = namespace(x0)
     sigma = xp.sqrt(like(transition.var, x0))
     if not bool(xp.all(sigma > 0)):
@@ -160,6 +203,12 @@ def multilevel(
 
     noise : (L, n, D), one for each level; (n, D) for one shared by all levels, as the note mdsm has
         it. weight : lambda(sigma) = sigma^2 by default (Song and Ermon 2019, eq. 6).
+
+    Data at 0, whose score under noise of deviation sigma is -x/sigma^2:
+
+    >>> x0, z = np.zeros((3, 1)), np.ones((2, 3, 1))
+    >>> multilevel(lambda x, sigma: -x / sigma**2, x0, z, [1.0, 0.5]).tolist()
+    [0.0, 0.0, 0.0]
     """
     levels = decreasing("sigmas", sigmas)
     shape = tuple(x0.shape)
@@ -175,7 +224,11 @@ def multilevel(
 
 
 def decreasing(name: str, levels: Sequence[float] | Array) -> list[float]:
-    """The levels sigma_1 > ... > sigma_L > 0 as floats; ArgumentError if they are not."""
+    """The levels sigma_1 > ... > sigma_L > 0 as floats; ArgumentError if they are not.
+
+    >>> decreasing("levels", [2, 1])
+    [2.0, 1.0]
+    """
     values = numpy(finite(name, levels, (None,)))
     if len(values) == 0 or np.any(np.diff(values) >= 0) or values[-1] <= 0:
         raise ArgumentError(name, "be decreasing positive numbers", values)
@@ -186,7 +239,12 @@ def decreasing(name: str, levels: Sequence[float] | Array) -> list[float]:
 
 
 def noised(process: Process, x0: Array, t: Array, noise: Array) -> Array:
-    """x_t = alpha(t) x0 + sigma(t) noise, (*b, D), in the dtype of x0; t of shape (*b) or one."""
+    """x_t = alpha(t) x0 + sigma(t) noise, (*b, D), in the dtype of x0; t of shape (*b) or one.
+
+    >>> import diffscience as ds
+    >>> noised(ds.EDM(), np.array([[3.0]]), 2.0, np.array([[1.0]])).tolist()
+    [[5.0]]
+    """
     instance("process", process, Process)
     step, x0 = process.at(t), floating("x0", x0)
     if step.shape and paired("t", step.shape, tuple(x0.shape[:-1])) != tuple(x0.shape[:-1]):
@@ -197,7 +255,13 @@ def noised(process: Process, x0: Array, t: Array, noise: Array) -> Array:
 
 
 def simple(model: Model, x0: Array, t: Array, noise: Array) -> Array:
-    """|noise - eps_model(x_t, t)|^2 of each row, (*b); its mean is L_simple (Ho et al., eq. 14)."""
+    """|noise - eps_model(x_t, t)|^2 of each row, (*b); its mean is L_simple (Ho et al., eq. 14).
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.GaussianMixture([1.0], [[0.0]], [[[0.0]]]), ds.EDM())
+    >>> simple(oracle, np.zeros((2, 1)), 2.0, np.ones((2, 1))).tolist()  # one point: x_t tells z
+    [0.0, 0.0]
+    """
     instance("model", model, Model)
     off = model.eps(noised(model.process, x0, t, noise), t) - noise
     return namespace(off).sum(off * off, axis=-1)
@@ -208,6 +272,12 @@ def denoising(model: Any, x0: Array, t: Array, noise: Array) -> Array:
 
     The same as `simple` where the network predicts eps; otherwise `simple` under the weight that
     the parameterisation implies.
+
+    >>> import torch, diffscience as ds
+    >>> model = ds.Network(ds.nets.MLP(1, widths=(8,)), ds.VP(), predicts="eps")
+    >>> x0, t, z = torch.zeros(4, 1), torch.full((4,), 0.5), torch.ones(4, 1)
+    >>> torch.equal(denoising(model, x0, t, z), simple(model, x0, t, z))
+    True
     """
     from .network import PREDICTIONS, Coefficients, Network
 
@@ -229,6 +299,12 @@ def score_denoising(
 
     weight : (process, t) -> (*b); sigma(t)^2 where left out, which is `simple` for the score
         (Song et al. 2021, eq. 7); g(t)^2 gives the likelihood weighting (Song et al. 2021b).
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]]), ds.EDM())
+    >>> x0, z = np.array([[1.0]]), np.array([[1.0]])
+    >>> score_denoising(oracle, x0, 1.0, z).round(12).tolist()  # x_t = 2, s = -1
+    [0.0]
     """
     instance("model", model, Model)
     xp, var = namespace(x0), like(model.process.var(t), x0)
@@ -257,7 +333,13 @@ def explicit_constant(law: Target) -> float:
 
 
 def denoising_constant(law: Target, transition: Transition) -> float:
-    """C_sigma = 1/2 (D/var - E|s_sigma|^2): denoising_at is explicit at p_sigma + C_sigma."""
+    """C_sigma = 1/2 (D/var - E|s_sigma|^2): denoising_at is explicit at p_sigma + C_sigma.
+
+    >>> import diffscience as ds
+    >>> law = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
+    >>> round(denoising_constant(law, Transition(1.0, 1.0)), 12)  # (1 - 1/2)/2
+    0.25
+    """
     return 0.5 * law.dim / float(transition.var) - explicit_constant(law.diffuse(transition))
 
 
