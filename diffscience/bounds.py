@@ -105,7 +105,11 @@ class Bound:
 
 
 def variances(chain: Chain, mix: float = 0.0) -> np.ndarray:
-    """s_k^2 for k = 1..K, (K,), between btilde (mix = 0) and beta (mix = 1) on the log scale."""
+    """s_k^2 for k = 1..K, (K,), between btilde (mix = 0) and beta (mix = 1) on the log scale.
+
+    >>> bool(np.allclose(variances(Chain.linear(10), 1.0), Chain.linear(10).betas))
+    True
+    """
     instance("chain", chain, Chain)
     number("mix", mix, 0, 1)
     k = np.arange(1, chain.K + 1)
@@ -144,6 +148,12 @@ def bound(
     """The bound of a model of a `Chain` on data x0 (n, D), one noise per point and step.
 
     Every term of every point is drawn independently; `error` is that of the mean over the points.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), Chain.cosine(50))
+    >>> drawn = bound(oracle, oracle.law.sample(2000, 0), 1)
+    >>> bool(abs(drawn.total - best_bound(oracle).total) < 5 * drawn.error)
+    True
     """
     chain = _chain(model)
     w, free = _weights(chain, mix)
@@ -172,6 +182,12 @@ def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
     """The least bound that any model of the chain can attain with these variances, exactly.
 
     By quadrature (D <= 2). It lies above the entropy of the law by the price of Gaussian steps.
+
+    >>> import diffscience as ds
+    >>> law = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
+    >>> best = best_bound(ds.Oracle(law, Chain.linear(10, 0.1, 0.5)))
+    >>> bool(best.total > law.entropy())
+    True
     """
     instance("oracle", oracle, Oracle)
     chain = _chain(oracle)

@@ -62,6 +62,14 @@ def dpm_1s(
     Parameters
     ----------
     eta : noise level, 0 or more; 0 needs no generator.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = dpm_1s(oracle, x, times)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     levels, draws, x = _begin(model, x, times, generator, eta)
     yield levels[0].t, x
@@ -84,6 +92,14 @@ def dpm_2s(
 
     ratio : r in (0, 1]; of a chain the whole time next to it. With eta > 0 a step draws twice, for
         both of its parts.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = dpm_2s(oracle, x, times)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     number("ratio", ratio, 0, 1, "(]")
     levels, draws, x = _begin(model, x, times, generator, eta)
@@ -134,7 +150,16 @@ def _two_stages(
 def dpm_2m(
     model: Model, x: Array, times: Times, generator: Any = None, *, eta: float = 0.0
 ) -> States:
-    """DPM-Solver++ 2M: one evaluation a step and the one before; order 2, for eta > 0 weakly."""
+    """DPM-Solver++ 2M: one evaluation a step and the one before; order 2, for eta > 0 weakly.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = dpm_2m(oracle, x, times, 1, eta=1.0)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
+    """
     levels, draws, x = _begin(model, x, times, generator, eta)
     before: tuple[Level, Array] | None = None
     yield levels[0].t, x
@@ -154,6 +179,14 @@ def dpm_3m(
     """DPM-Solver++ 3M: one evaluation a step and the two before; order 3, for eta > 0 weakly 2.
 
     For eta = 0 the first step is one of 2S: by 1S it would leave an error of order 2.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = dpm_3m(oracle, x, times)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     levels, draws, x = _begin(model, x, times, generator, eta)
     seen: list[tuple[Level, Array]] = []

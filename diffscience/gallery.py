@@ -70,12 +70,20 @@ def swiss_roll(noise: float = 0.05, scale: float = 0.1) -> Curve:
 
 
 def two_moons(noise: float = 0.1) -> Curve:
-    """Halves (cos t, sin t) and (1 - cos t, 1/2 - sin t), t uniform on [0, pi], + noise N(0, I)."""
+    """Halves (cos t, sin t) and (1 - cos t, 1/2 - sin t), t uniform on [0, pi], + noise N(0, I).
+
+    >>> two_moons().sample(3, 0).shape
+    (3, 2)
+    """
     return _MOONS.diffuse(_blur(1.0, noise))
 
 
 def s_curve(noise: float = 0.1) -> Curve:
-    """(sin t, sign(t)(cos t - 1)) + noise N(0, I), t uniform on [-3 pi/2, 3 pi/2]."""
+    """(sin t, sign(t)(cos t - 1)) + noise N(0, I), t uniform on [-3 pi/2, 3 pi/2].
+
+    >>> s_curve().sample(3, 0).shape
+    (3, 2)
+    """
     return _S.diffuse(_blur(1.0, noise))
 
 
@@ -84,12 +92,20 @@ def rings(
     weights: Sequence[float] | None = None,
     noise: float = 0.1,
 ) -> Rings:
-    """Uniform on circles around the origin, plus noise N(0, I); equal weights when left out."""
+    """Uniform on circles around the origin, plus noise N(0, I); equal weights when left out.
+
+    >>> rings().sample(3, 0).shape
+    (3, 2)
+    """
     return Rings(radii, weights).diffuse(_blur(1.0, noise))
 
 
 def checkerboard() -> Boxes:
-    """Uniform on the 8 squares of side 2 in [-4, 4]^2 with i + j even, counted from (-4, -4)."""
+    """Uniform on the 8 squares of side 2 in [-4, 4]^2 with i + j even, counted from (-4, -4).
+
+    >>> checkerboard().sample(3, 0).shape
+    (3, 2)
+    """
     lows = np.array(
         [[2.0 * i - 4, 2.0 * j - 4] for i in range(4) for j in range(4) if (i + j) % 2 == 0]
     )
@@ -97,7 +113,11 @@ def checkerboard() -> Boxes:
 
 
 def empirical(points: Array) -> GaussianMixture:
-    """The empirical measure of points (n, D): equal weights, no width until it is diffused."""
+    """The empirical measure of points (n, D): equal weights, no width until it is diffused.
+
+    >>> empirical([[0.0], [4.0]]).blurred(1.0).score([[2.0]]).round(12).tolist()
+    [[0.0]]
+    """
     points = finite("points", points, (None, None))
     xp = namespace(points)
     weights = like(np.full(points.shape[0], 1.0 / max(points.shape[0], 1)), points)
@@ -105,25 +125,41 @@ def empirical(points: Array) -> GaussianMixture:
 
 
 def julia_bimodal() -> GaussianMixture:
-    """0.1 N(-3, 1) + 0.9 N(3, 1), the 1-D target of R. Rosa's notes (random_notes, CC BY 4.0)."""
+    """0.1 N(-3, 1) + 0.9 N(3, 1), the 1-D target of R. Rosa's notes (random_notes, CC BY 4.0).
+
+    >>> julia_bimodal().mean.round(12).tolist()
+    [2.4]
+    """
     return GaussianMixture([0.1, 0.9], [[-3.0], [3.0]], [[[1.0]], [[1.0]]])
 
 
 def julia_trimodal() -> GaussianMixture:
-    """0.4 N((-3,-3), I) + 0.4 N((3,3), I) + 0.2 N((-1,1), I), the 2-D target of the same notes."""
+    """0.4 N((-3,-3), I) + 0.4 N((3,3), I) + 0.2 N((-1,1), I), the 2-D target of the same notes.
+
+    >>> julia_trimodal().sample(3, 0).shape
+    (3, 2)
+    """
     means = [[-3.0, -3.0], [3.0, 3.0], [-1.0, 1.0]]
     return GaussianMixture([0.4, 0.4, 0.2], means, np.ones((3, 2)))
 
 
 def eight_gaussians(radius: float = 2.0, std: float = 0.2) -> GaussianMixture:
-    """Eight equal Gaussians on a circle."""
+    """Eight equal Gaussians on a circle.
+
+    >>> eight_gaussians().sample(3, 0).shape
+    (3, 2)
+    """
     turn = np.arange(8) * (math.pi / 4)
     means = radius * np.stack([np.cos(turn), np.sin(turn)], axis=-1)
     return GaussianMixture(np.ones(8), means, np.full((8, 2), float(std) ** 2))
 
 
 def grid(std: float = 0.1) -> GaussianMixture:
-    """Twenty-five equal Gaussians on the 5 x 5 grid of the points {-2, -1, 0, 1, 2}^2."""
+    """Twenty-five equal Gaussians on the 5 x 5 grid of the points {-2, -1, 0, 1, 2}^2.
+
+    >>> grid().sample(3, 0).shape
+    (3, 2)
+    """
     axis = np.arange(-2.0, 3.0)
     means = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     return GaussianMixture(np.ones(25), means, np.full((25, 2), float(std) ** 2))
@@ -133,6 +169,9 @@ def skewed_pair() -> GaussianMixture:
     """0.99 N((2, 0), C) + 0.01 N((-2, 0), 0.05^2 I): a broad slanted mode and a rare narrow one.
 
     C = [[1, 0.95], [0.95, 1]].
+
+    >>> skewed_pair().sample(3, 0).shape
+    (3, 2)
     """
     covs = np.array([[[1.0, 0.95], [0.95, 1.0]], [[0.0025, 0.0], [0.0, 0.0025]]])
     return GaussianMixture([0.99, 0.01], [[2.0, 0.0], [-2.0, 0.0]], covs)

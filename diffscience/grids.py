@@ -45,7 +45,12 @@ def uniform(
 def cosine(
     process: Process, steps: int, *, start: float | None = None, end: float = 0.0
 ) -> np.ndarray:
-    """Times along a quarter of a cosine, closer together towards the end."""
+    """Times along a quarter of a cosine, closer together towards the end.
+
+    >>> from diffscience import VP
+    >>> cosine(VP(), 3).round(12)
+    array([1.       , 0.5      , 0.1339746, 0.       ])
+    """
     a, b = _ends(process, steps, start, end)
     left = 1 - np.arange(steps + 1) / steps
     times = b + (a - b) * (1 - np.cos(0.5 * math.pi * left))
@@ -64,6 +69,10 @@ def log_snr(
     """Times that are even in the log-SNR, down to `least` T, then the end.
 
     A start where the log-SNR is -infinity counts as the time T (1 - 1e-3).
+
+    >>> from diffscience import EDM
+    >>> log_snr(EDM(8.0), 3, end=1.0).round(12)
+    array([8., 4., 2., 1.])
     """
     a, b = _ends(process, steps, start, end)
     return _by_level(process, steps, a, b, least, lambda r: r, lambda u: u)
@@ -78,7 +87,12 @@ def karras(
     least: float = 1e-3,
     rho: float = 7.0,
 ) -> np.ndarray:
-    """Times that are even in (sqrt(var)/alpha)^(1/rho), down to `least` T, then the end."""
+    """Times that are even in (sqrt(var)/alpha)^(1/rho), down to `least` T, then the end.
+
+    >>> from diffscience import EDM
+    >>> karras(EDM(9.0), 2, end=1.0, rho=2.0).round(12)
+    array([9., 4., 1.])
+    """
     number("rho", rho, 0, ends="()")
     a, b = _ends(process, steps, start, end)
     return _by_level(

@@ -97,12 +97,26 @@ def wasserstein(
 
 
 def wasserstein_1(samples: Array, law: Target, generator: Any) -> Estimate:
-    """`wasserstein` of order 1, E|X - Y| under the best coupling."""
+    """`wasserstein` of order 1, E|X - Y| under the best coupling.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_bimodal()
+    >>> right, wrong = law.sample(1000, 0), law.sample(1000, 0) + 1.0
+    >>> wasserstein_1(right, law, 1).excess() < 3 < wasserstein_1(wrong, law, 1).excess()
+    True
+    """
     return wasserstein(samples, law, generator, 1)
 
 
 def wasserstein_2(samples: Array, law: Target, generator: Any) -> Estimate:
-    """`wasserstein` of order 2, the root of E|X - Y|^2 under the best coupling."""
+    """`wasserstein` of order 2, the root of E|X - Y|^2 under the best coupling.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_bimodal()
+    >>> right, wrong = law.sample(1000, 0), law.sample(1000, 0) + 1.0
+    >>> wasserstein_2(right, law, 1).excess() < 3 < wasserstein_2(wrong, law, 1).excess()
+    True
+    """
     return wasserstein(samples, law, generator, 2)
 
 
@@ -120,6 +134,12 @@ def sliced_wasserstein(
     samples (n, D); p 1 or 2; directions: number of unit vectors, equal angles with a random offset
     in the plane, the same ones for value and floor (1 where D = 1). Errors:
     `distances.sliced_between`.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_trimodal()
+    >>> right, wrong = law.sample(1000, 0), law.sample(1000, 0) + 1.0
+    >>> sliced_wasserstein(right, law, 1).excess() < 3 < sliced_wasserstein(wrong, law, 1).excess()
+    True
     """
     distances.check_order(p)
     x, draws = _samples(samples, law), random_numbers(generator)
@@ -149,6 +169,12 @@ def mmd(
     true samples is 0. Errors: `distances.kernel_distance`.
 
     Gretton et al., "A kernel two-sample test", JMLR 13 (2012) 723.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_trimodal()
+    >>> right, wrong = law.sample(200, 0), law.sample(200, 0) + 1.0
+    >>> mmd(right, law, 1).excess() < 3 < mmd(wrong, law, 1).excess()
+    True
     """
     if bandwidth is not None:
         number("bandwidth", bandwidth, 0, ends="()")
@@ -176,6 +202,12 @@ def energy_distance(
 
     Szekely and Rizzo, J. Stat. Planning and Inference 143 (2013) 1249. (SciPy's function of the
     name gives the root, and of the biased version.)
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_trimodal()
+    >>> right, wrong = law.sample(200, 0), law.sample(200, 0) + 1.0
+    >>> energy_distance(right, law, 1).excess() < 3 < energy_distance(wrong, law, 1).excess()
+    True
     """
     x, draws = _samples(samples, law), random_numbers(generator)
     x = x if law.dim == 1 and not permutations else _subset(x, most, draws)
@@ -189,6 +221,12 @@ def ks(samples: Array, law: Target, generator: Any, *, repeats: int = 8) -> Esti
     sqrt(F_n (1 - F_n) / n) (the limit law where F_n's own law differs from F: Raghavachari, Annals
     of Statistics 1 (1973) 67); the p-value is exact for a continuous law (Kolmogorov's finite-n
     law) and on the safe side for one with atoms.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_bimodal()
+    >>> right, wrong = law.sample(1000, 0), law.sample(1000, 0) + 1.0
+    >>> ks(right, law, 1).excess() < 3 < ks(wrong, law, 1).excess()
+    True
     """
     import scipy.stats
 
@@ -227,6 +265,12 @@ def mode_weights(samples: Array, law: GaussianMixture, generator: Any) -> Estima
     a mean, binomial for modes apart), floor = the weights w_k (exactly what true samples give on
     average), floor_error = the standard error on a fresh true sample of the same size, which keeps
     `excess()` finite for a mode that the samples miss.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_bimodal()
+    >>> shares = mode_weights(law.sample(10_000, 0), law, 1)
+    >>> bool(np.all(np.abs(shares.value - [0.1, 0.9]) < 4 * shares.error))
+    True
     """
     instance("law", law, GaussianMixture)
     x = _samples(samples, law)
@@ -239,6 +283,11 @@ def responsibilities(x: np.ndarray, law: GaussianMixture) -> np.ndarray:
     """r_k(x) = P(component k | x) for points x (n, D): (n, K), rows summing to 1.
 
     Raises ArgumentError where a component has no width: diffuse the law a little first.
+
+    >>> import diffscience as ds
+    >>> law = ds.gallery.julia_bimodal()
+    >>> responsibilities(np.array([[0.0]]), law).round(12).tolist()
+    [[0.1, 0.9]]
     """
     instance("law", law, GaussianMixture)
     weights, means, covs = (np.asarray(numpy(a)) for a in (law.weights, law.means, law.covs))

@@ -34,6 +34,9 @@ class Process:
     """A path of Gaussian transitions from data (t = 0) to noise (t = T). Abstract.
 
     A kind gives `_alpha`, `_var`, `_dalpha`, `_dvar` and `_gap` on float64 arrays of checked times.
+
+    >>> isinstance(VP(), Process), VP().T
+    (True, 1.0)
     """
 
     T: float = 1.0
@@ -229,7 +232,12 @@ class VP(Process):
 
 @dataclass(frozen=True)
 class SubVP(VP):
-    """Sub-VP process (Song et al. 2021, eq. 29): alpha of `VP`, var = (1 - exp(-B(t)))^2."""
+    """Sub-VP process (Song et al. 2021, eq. 29): alpha of `VP`, var = (1 - exp(-B(t)))^2.
+
+    >>> process = SubVP()
+    >>> round(process.alpha(1.0), 6), round(process.var(1.0), 6)
+    (0.006572, 0.999914)
+    """
 
     def _var(self, t: Array) -> Array:
         return super()._var(t) ** 2
@@ -251,6 +259,10 @@ class Cosine(Process):
     """Cosine process (Nichol and Dhariwal 2021, eq. 17, in continuous time; T = 1).
 
     theta(t) = (t + s)/(1 + s) pi/2,  alpha = cos theta(t) / cos theta(0),  var = 1 - alpha^2
+
+    >>> process = Cosine()
+    >>> round(process.alpha(0.5), 6), round(process.var(0.5), 6)
+    (0.70274, 0.506156)
     """
 
     s: float = 0.008
@@ -290,6 +302,10 @@ class VE(Process):
     """Variance-exploding process with g(t) = sigma^t (Song et al. 2021's tutorial; T = 1).
 
     alpha = 1,  var = (sigma^(2t) - 1) / (2 log sigma),  sigma > 0 and not 1
+
+    >>> process = VE()
+    >>> round(process.alpha(1.0), 6), round(process.var(1.0), 6)
+    (1.0, 96.92825)
     """
 
     sigma: float = 25.0
@@ -320,6 +336,10 @@ class VEGeometric(Process):
 
     The offset -1 makes the kernel agree with its own SDE; without it (Song et al. 2021, eq. 31) the
     variance at t = 0 is sigma_min^2 instead of 0.
+
+    >>> process = VEGeometric()
+    >>> round(process.alpha(1.0), 6), round(process.var(1.0), 6)
+    (1.0, 2499.9999)
     """
 
     sigma_min: float = 0.01
@@ -350,7 +370,12 @@ class VEGeometric(Process):
 
 @dataclass(frozen=True)
 class EDM(Process):
-    """The process of Karras et al. 2022: alpha = 1, var = t^2, time is the noise level (T = 80)."""
+    """The process of Karras et al. 2022: alpha = 1, var = t^2, time is the noise level (T = 80).
+
+    >>> process = EDM()
+    >>> round(process.alpha(3.0), 6), round(process.var(3.0), 6)
+    (1.0, 9.0)
+    """
 
     T: float = 80.0
 
@@ -371,7 +396,12 @@ class EDM(Process):
 
 @dataclass(frozen=True)
 class RectifiedFlow(Process):
-    """Straight paths X_t = (1 - t) X_0 + t Z (Liu et al. 2023; Lipman et al. 2023; T = 1)."""
+    """Straight paths X_t = (1 - t) X_0 + t Z (Liu et al. 2023; Lipman et al. 2023; T = 1).
+
+    >>> process = RectifiedFlow()
+    >>> round(process.alpha(0.25), 6), round(process.var(0.25), 6)
+    (0.75, 0.0625)
+    """
 
     def _alpha(self, t: Array) -> Array:
         return 1 - t

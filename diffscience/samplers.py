@@ -116,6 +116,14 @@ def ddim(
     ----------
     eta : w^2 = eta^2 btilde; 0 is deterministic and needs no generator, 1 is `ancestral`.
     clip : bound on every coordinate of the model's x0, None for none; eps follows it.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = ddim(oracle, x, times)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     instance("model", model, Model)
     number("eta", eta, 0, 1)
@@ -169,6 +177,14 @@ def exponential(
 
     Zhang and Chen 2023 (with the score, not eps, held over a step). alpha must be positive where
     it starts. eta : as for `euler_maruyama`.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = exponential(oracle, x, times, 1)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     process, draws, grid, x = _begin(model, x, times, generator, eta)
     if process.alpha(grid[0]) == 0:
@@ -189,6 +205,14 @@ def heun(model: Model, x: Array, times: Times) -> States:
     """Heun's method on the probability flow (Karras et al. 2022, algorithm 1).
 
     Two evaluations a step; one, by Euler, in a step to a time without noise.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = heun(oracle, x, times)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     process, _, grid, x = _begin(model, x, times, None, 0.0)
     yield grid[0], x
@@ -218,6 +242,14 @@ def edm(
     churn : S_churn; gamma = min(S_churn/steps, sqrt(2) - 1). Never beyond the end of the process.
     inflation : S_noise, the factor on the standard deviation of the fresh noise.
     low, high : S_min and S_max, the levels s between which noise is added.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = edm(oracle, x, times, 1)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     number("churn", churn, 0)
     number("inflation", inflation, 0, ends="()")
@@ -258,6 +290,14 @@ def predictor_corrector(
     ----------
     snr : r > 0; corrections : Langevin steps at each time.
     predictor : a sampler (model, x, times, generator); `euler_maruyama` where left out.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.VP())
+    >>> x = oracle.at(1.0).sample(1000, 0)
+    >>> times = ds.grids.log_snr(oracle.process, 40)
+    >>> *_, (t, y) = predictor_corrector(oracle, x, times, 1)
+    >>> t, bool(abs(np.mean(y < 0) - 0.1) < 0.05)
+    (0.0, True)
     """
     number("snr", snr, 0, ends="()")
     whole("corrections", corrections, 0)

@@ -197,6 +197,12 @@ def ito(
 
     Raises ArgumentError for unknown methods, times that are not monotone, a drift that is not
     finite (at which t, for how many rows) and adaptive steps that become too short.
+
+    An Ornstein-Uhlenbeck process has the variance 1/2 in the end:
+
+    >>> run = ito(lambda x, t: -x, lambda t: 1.0, np.zeros((4000, 1)), np.linspace(0, 4, 401), 0)
+    >>> bool(abs(run.last.var() - 0.5) < 0.05)
+    True
     """
     function("drift", drift)
     function("diffusion", diffusion)
@@ -451,7 +457,14 @@ def flow(
 
 
 def reference(model: Model, x: Array, times: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The flow at the last time in float64 at tolerance 1e-12, (n, D): what others are held to."""
+    """The flow at the last time in float64 at tolerance 1e-12, (n, D): what others are held to.
+
+    >>> import diffscience as ds
+    >>> oracle = ds.Oracle(ds.GaussianMixture([1.0], [[0.0]], [[[4.0]]]), ds.EDM())
+    >>> x = reference(oracle, np.array([[3.0]]), [3.0, 0.0])  # exactly 3 sqrt(4/13)
+    >>> bool(abs(x[0, 0] - 3 * (4 / 13) ** 0.5) < 1e-10)
+    True
+    """
     start = numpy(finite("x", x, (None, None)))
     return np.asarray(flow(model, start, times, method="dopri8", rtol=1e-12, atol=1e-12).last)
 
@@ -483,6 +496,10 @@ def ode(
 
     Raises ArgumentError for unknown methods, times that are not monotone, answers that are not
     finite (at which t, for how many rows), and steps that become too short.
+
+    >>> run = ode(lambda y, t: -y, np.ones((1, 1)), [0.0, 1.0], rtol=1e-9, atol=1e-9)
+    >>> bool(abs(run.last[0, 0] - np.exp(-1)) < 1e-8)
+    True
     """
     function("b", b)
     if method not in ADAPTIVE + FIXED:
