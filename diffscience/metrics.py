@@ -172,7 +172,7 @@ def mmd(
 
     >>> import diffscience as ds
     >>> law = ds.gallery.julia_trimodal()
-    >>> right, wrong = law.sample(200, 0), law.sample(200, 0) + 1.0
+    >>> right, wrong = law.sample(400, 0), law.sample(400, 0) + 2.0
     >>> mmd(right, law, 1).excess() < 3 < mmd(wrong, law, 1).excess()
     True
     """
@@ -205,7 +205,7 @@ def energy_distance(
 
     >>> import diffscience as ds
     >>> law = ds.gallery.julia_trimodal()
-    >>> right, wrong = law.sample(200, 0), law.sample(200, 0) + 1.0
+    >>> right, wrong = law.sample(400, 0), law.sample(400, 0) + 2.0
     >>> energy_distance(right, law, 1).excess() < 3 < energy_distance(wrong, law, 1).excess()
     True
     """
