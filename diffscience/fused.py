@@ -18,7 +18,8 @@ Two ways, equal to rounding:
 `evaluate` chooses. Its choice depends on the sizes and on the environment alone, never on what was
 called before, so that a run repeats bit for bit: `plain` below SMALL point-component pairs, where
 a compilation (4 s once per machine, then 0.5 s to load) would not pay, `mixture` from there on.
-The variable DIFFSCIENCE_COMPILE overrides it: 0 for `plain` always, 1 for `mixture` always.
+The variable DIFFSCIENCE_COMPILE overrides it: 0 for `plain` always, 1 for `mixture` always. Within
+`counted_as(n)` it is that for n points, so that the parts of a whole are answered as the whole is.
 
 Both ways answer each point alone: the same point has the same bits in any batch, any order and
 with any number of threads. A NaN stays in its row; at an infinite point, or where every logit
@@ -27,11 +28,13 @@ overflows, log_prob is −inf and value NaN.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,6 +49,27 @@ _THREADING = 1_000_000  # pairs below which one thread is as fast as several
 _LOWEST = -np.finfo(np.float64).max
 
 Answer = tuple[np.ndarray, np.ndarray]
+
+_rows: ContextVar[int] = ContextVar("rows", default=0)
+
+
+@contextlib.contextmanager
+def counted_as(n: int) -> Iterator[None]:
+    """Within, in this thread, `evaluate` chooses its way as for n points at least.
+
+    >>> one = np.eye(2)[None]
+    >>> given = [-np.log(2 * np.pi)], [[0.0, 0.0]], one, -one, [[0.0, 0.0]]
+    >>> whole = np.random.default_rng(0).normal(size=(SMALL, 2))
+    >>> with counted_as(len(whole)):
+    ...     part = evaluate(whole[:3], *given)
+    >>> bool(np.all(part[1] == evaluate(whole, *given)[1][:3]))
+    True
+    """
+    token = _rows.set(max(n, _rows.get()))
+    try:
+        yield
+    finally:
+        _rows.reset(token)
 
 
 def available() -> bool:
@@ -109,7 +133,8 @@ def evaluate(
     x = np.asarray(x)
     always = os.environ.get("DIFFSCIENCE_COMPILE") == "1"
     wanted = x.ndim == 2 and x.shape[1] <= 2
-    wanted = wanted and (always or len(x) * np.size(log_weight) >= SMALL)
+    rows = max(len(x), _rows.get())
+    wanted = wanted and (always or rows * np.size(log_weight) >= SMALL)
     way = mixture if wanted and available() else plain
     return way(x, log_weight, means, whitening, gain, offset)
 

@@ -32,14 +32,14 @@ from .errors import ArgumentError
 from .mixture import GaussianMixture
 from .models import Oracle
 from .noise import BLOCK, Noise, Sequential
-from .solvers import Solution, _bar, _tensor, kept_places, noise_for
+from .solvers import Solution, Start, _bar, kept_places, noise_for
 
 _SLAB = 16  # steps whose noise is drawn at once: a block of it stays in the cache
 
 
 def euler_maruyama(
     oracle: Any,
-    x: Any,
+    start: Start,
     grid: np.ndarray,
     noise: Noise | int,
     eta: float,
@@ -52,7 +52,7 @@ def euler_maruyama(
     Raises ArgumentError where it has no way: it serves an `Oracle` of a `GaussianMixture` with
     D <= 2 on the CPU, Euler steps, and noise drawn in sequence.
     """
-    y, back = _tensor(x)
+    y, back = start
     source = noise_for(noise, 0, y, len(y))
     law = getattr(oracle, "law", None)
     for fits, need in (

@@ -9,6 +9,7 @@ A continuous process declares alpha, var and their time derivatives; everything 
 
     dX = f(t) X dt + g(t) dW,   f = alpha' / alpha,   g^2 = var' - 2 f var
     log_snr(t) = log(alpha(t)^2 / var(t)),   decreasing in t
+    time_of_log_snr(log_snr(t)) = t,         in closed form where a kind has one
 
 Conventions: time runs from 0 (data) to `T` (noise), in the units of each process; a discrete chain
 has the integers 0 ... K for times. Numbers in, floats out; arrays in, arrays out, on their device
@@ -59,6 +60,21 @@ class Process:
         """var(t) - (alpha(t) / alpha(s))^2 var(s), free of cancellation."""
         raise NotImplementedError
 
+    def _time(self, log_snr: Array) -> Array:
+        """The inverse of log_snr, unbounded where it leaves [0, T]; a kind may have a closed form.
+
+        Here by bisection, exact to the last digits of float64: the bracket [0, T] is halved 130
+        times, which leaves full relative precision down to t = T / 2^78.
+        """
+        xp = namespace(log_snr)
+        low, high = xp.zeros_like(log_snr), xp.full_like(log_snr, self.T)
+        for _ in range(130):
+            middle = (low + high) / 2
+            alpha = self._alpha(middle)
+            early = _log(alpha * alpha) - _log(self._var(middle)) > log_snr
+            low, high = xp.where(early, middle, low), xp.where(early, high, middle)
+        return (low + high) / 2
+
     # ---- what follows
 
     def alpha(self, t: Array) -> Array:
@@ -101,29 +117,24 @@ class Process:
         return self._answer(ratio, t)
 
     def time_of_log_snr(self, log_snr: Array) -> Array:
-        """The time t in [0, T] at which `log_snr(t)` takes the given values, by bisection.
+        """The time t in [0, T] at which `log_snr(t)` takes the given values.
 
-        Values above log_snr(0) give 0, values below log_snr(T) give T. Exact to the last digits of
-        float64: the bracket [0, T] is halved 130 times, which leaves full relative precision down
-        to t = T / 2^78.
+        Values above log_snr(0) give 0, values below log_snr(T) give T.
         """
 
         def solve(wanted: Array) -> Array:
             xp = namespace(wanted)
-            low, high = xp.zeros_like(wanted), xp.full_like(wanted, self.T)
-            for _ in range(130):
-                middle = (low + high) / 2
-                alpha = self._alpha(middle)
-                early = _log(alpha * alpha) - _log(self._var(middle)) > wanted
-                low, high = xp.where(early, middle, low), xp.where(early, high, middle)
-            return (low + high) / 2
+            t = xp.clip(self._time(xp.clip(wanted, -1400.0, 1400.0)), 0.0, self.T)
+            # var/alpha^2 = e^1400 overflows: every process has come to its end before.
+            return xp.where(wanted < -1400.0, xp.full_like(t, self.T), t)
 
         return _answer(solve, finite("log_snr", log_snr), log_snr)
 
     def at(self, t: Array) -> Transition:
         """The transition from time 0 to t; for t of shape (*b), one for each row."""
-        t = self._times("t", t)
-        return Transition(self._alpha(t), self._var(t))
+        times = self._times("t", t)
+        scale, var = self._alpha(times), self._var(times)
+        return Transition(float(scale), float(var)) if type(t) is float else Transition(scale, var)
 
     def between(self, s: Array, t: Array) -> Transition:
         """The transition from time s to time t, 0 <= s <= t <= T."""
@@ -149,6 +160,8 @@ class Process:
 
     def _times(self, name: str, t: Array) -> Array:
         """The times in float64, checked to lie in [0, T]."""
+        if type(t) is float and 0 <= t <= self.T:
+            return np.asarray(t)
         times = finite(name, t)
         xp = namespace(times)
         if not is_traced(times) and bool(xp.any((times < 0) | (times > self.T))):
@@ -161,6 +174,8 @@ class Process:
 def _answer(formula: Callable[[Array], Array], wide_t: Array, t: Array) -> Array:
     """formula(t) in the dtype of the caller's t; a float for a number."""
     value = formula(wide_t)
+    if type(t) is float:
+        return float(value)
     if not array_api_compat.is_array_api_obj(t):
         return float(value) if value.ndim == 0 else value
     xp = namespace(t)
@@ -229,6 +244,19 @@ class VP(Process):
     def _gap(self, s: Array, t: Array) -> Array:
         return 0.0 - namespace(t).expm1(-self._integral(s, t))
 
+    def _time(self, log_snr: Array) -> Array:
+        # var/alpha^2 = e^B - 1
+        return self._time_of_integral(namespace(log_snr).logaddexp(0.0 * log_snr, -log_snr))
+
+    def _time_of_integral(self, B: Array) -> Array:
+        """t with B(t) = B, the root of a quadratic without cancellation."""
+        slope = 2 * (self.beta_max - self.beta_min)
+        root = self.beta_min**2 + slope * B
+        # A beta that falls to below 0 after T has no root there: T is as good.
+        xp = namespace(B)
+        root = xp.sqrt(xp.where(root > 0, root, xp.zeros_like(root)))
+        return 2 * B / (self.beta_min + root)
+
 
 @dataclass(frozen=True)
 class SubVP(VP):
@@ -252,6 +280,11 @@ class SubVP(VP):
         q, keep = xp.exp(-half), xp.exp(-self._integral(0.0, s))
         difference = -xp.expm1(-half) * (1 + keep * q)
         return difference * (VP._var(self, t) + q * VP._var(self, s))
+
+    def _time(self, log_snr: Array) -> Array:
+        # sqrt(var)/alpha = 2 sinh(B/2)
+        xp = namespace(log_snr)
+        return self._time_of_integral(2 * xp.asinh(0.5 * xp.exp(-0.5 * log_snr)))
 
 
 @dataclass(frozen=True)
@@ -296,6 +329,18 @@ class Cosine(Process):
         angle = self._speed * (s + t + 2 * self.s)
         return xp.sin(self._speed * (t - s)) * xp.sin(angle) / (start * start)
 
+    def _time(self, log_snr: Array) -> Array:
+        # With d = theta(t) - theta(0), A = 2 theta(0): sin d sin(d + A) = c = cos^2 theta(0) var,
+        # a quadratic in tan d, whose root loses digits only where alpha is the small one.
+        xp, start, A = namespace(log_snr), math.cos(self._speed * self.s), 2 * self._speed * self.s
+        zero = 0.0 * log_snr
+        early = log_snr > 0
+        var = xp.exp(-xp.logaddexp(zero, xp.clip(log_snr, 0.0, 700.0)))
+        c, alpha = start**2 * var, xp.exp(-0.5 * xp.logaddexp(zero, -log_snr))
+        tangent = 2 * c / (math.sin(A) + xp.sqrt(math.sin(A) ** 2 + 4 * c * (math.cos(A) - c)))
+        late = 1 - xp.asin(start * alpha) / self._speed
+        return xp.where(early, xp.atan(tangent) / self._speed, late)
+
 
 @dataclass(frozen=True)
 class VE(Process):
@@ -326,6 +371,12 @@ class VE(Process):
     def _gap(self, s: Array, t: Array) -> Array:
         xp, rate = namespace(t), 2 * math.log(self.sigma)
         return xp.exp(rate * s) * xp.expm1(rate * (t - s)) / rate
+
+    def _time(self, log_snr: Array) -> Array:
+        xp, rate = namespace(log_snr), 2 * math.log(self.sigma)
+        grown = rate * xp.exp(-xp.clip(log_snr, -700.0, 1400.0))
+        # sigma < 1: the variance stays below -1/rate.
+        return xp.log1p(xp.clip(grown, 2.0**-53 - 1, None)) / rate
 
 
 @dataclass(frozen=True)
@@ -367,6 +418,10 @@ class VEGeometric(Process):
         xp = namespace(t)
         return self.sigma_min**2 * xp.exp(self._rate * s) * xp.expm1(self._rate * (t - s))
 
+    def _time(self, log_snr: Array) -> Array:
+        xp = namespace(log_snr)
+        return xp.logaddexp(0.0 * log_snr, -log_snr - 2 * math.log(self.sigma_min)) / self._rate
+
 
 @dataclass(frozen=True)
 class EDM(Process):
@@ -392,6 +447,9 @@ class EDM(Process):
 
     def _gap(self, s: Array, t: Array) -> Array:
         return (t - s) * (t + s)
+
+    def _time(self, log_snr: Array) -> Array:
+        return namespace(log_snr).exp(-0.5 * log_snr)
 
 
 @dataclass(frozen=True)
@@ -419,3 +477,7 @@ class RectifiedFlow(Process):
         xp = namespace(t)
         left = xp.where(s < 1, 1 - s, xp.ones_like(1 - s))
         return (t - s) * (t + s - 2 * s * t) / (left * left)
+
+    def _time(self, log_snr: Array) -> Array:
+        # t/(1 - t) = e^(-log_snr/2)
+        return 1 / (1 + namespace(log_snr).exp(0.5 * log_snr))

@@ -10,6 +10,7 @@ variances add along the monoid and are smooth at time 0, where the root has an i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import array_api_compat
@@ -42,6 +43,9 @@ class Transition:
     var: Array = 0.0
 
     def __post_init__(self) -> None:
+        numbers = type(self.scale) is type(self.var) is float
+        if numbers and math.isfinite(self.scale) and 0 <= self.var < math.inf:
+            return  # a sampler makes some ten of these a step
         for name in ("scale", "var"):
             array = finite(name, getattr(self, name))
             object.__setattr__(self, name, float(array) if _is_number(array) else array)
@@ -81,6 +85,8 @@ class Transition:
     @property
     def shape(self) -> tuple[int, ...]:
         """The batch shape (*b), () for a single transition."""
+        if type(self.scale) is type(self.var) is float:
+            return ()
         return paired("var", _shape(self.scale), _shape(self.var))
 
 

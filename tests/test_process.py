@@ -259,6 +259,34 @@ def test_log_snr_falls_and_is_inverted(name: str) -> None:
 
 
 @processes
+def test_closed_forms_are_the_bisection(name: str) -> None:
+    """From 1e-20 T to T within the rounding of the level; and ends stay ends."""
+    process = PROCESSES[name]
+    if isinstance(process, ds.Chain):
+        return
+    t = process.T * np.concatenate([[1e-20, 1e-12, 1e-6], np.linspace(1e-3, 0.999, 200)])
+    level = process.log_snr(t)
+    slope = np.abs(2 * process.dalpha(t) / process.alpha(t) - process.dvar(t) / process.var(t))
+    allowed = 4 * 2.0**-52 * ((np.abs(level) + 2) / slope + t)
+    for found in (process._time(level), ds.Process._time(process, level)):
+        assert np.all(np.abs(found - t) <= allowed)
+    assert np.any(np.abs(process.time_of_log_snr(level + 1e-12) - t) > allowed)
+    ends = process.time_of_log_snr(np.array([-1e9, -2000.0, 2000.0, 1e9]))
+    np.testing.assert_allclose(ends, [process.T, process.T, 0, 0], rtol=0, atol=1e-150)
+
+
+@pytest.mark.parametrize(
+    "process", [ds.VP(5.0, 0.1), ds.VP(2.0, 2.0), ds.VE(0.5), ds.Cosine(0.0)], ids=str
+)
+def test_closed_forms_of_unusual_processes(process: ds.Process) -> None:
+    """beta that falls or stays, noise that shrinks, no offset: to 1e-12 and silent at the ends."""
+    t = process.T * np.linspace(1e-3, 0.999, 200)
+    np.testing.assert_allclose(process.time_of_log_snr(process.log_snr(t)), t, rtol=1e-12)
+    ends = process.time_of_log_snr(np.array([-1e9, -2000.0, 2000.0, 1e9]))
+    np.testing.assert_allclose(ends, [process.T, process.T, 0, 0], rtol=0, atol=1e-150)
+
+
+@processes
 def test_kinds_of_numbers_are_kept(name: str) -> None:
     process = PROCESSES[name]
     t = testing.times(process)
