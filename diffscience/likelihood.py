@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import solvers, states
+from . import fused, solvers, states
 from .arrays import Array, numpy
 from .errors import ArgumentError, instance, number, whole
 from .estimates import Estimate
@@ -75,18 +75,22 @@ def log_prob(
     atol: float = 1e-6,
     chunk: int | None = None,
     steps: int | None = None,
+    device: str | None = None,
 ) -> Likelihood:
     """log p_start of points under the probability flow of a model, exact or learned.
 
     Parameters
     ----------
-    x : (n, D) points, computed on in float64.
+    x : (n, D) points, computed on in float64; the answer is NumPy's.
     trace : "exact" or "hutchinson".
     probes, directions_of, generator : number and law ("rademacher", "gaussian") of the directions.
     prior : the law at `end`; where left out the exact one of an `Oracle`, else N(0, var I).
     start, end : times of the flow; 0 and T where left out.
     method, rtol, atol, chunk : as for `solvers.ode`.
     steps : number of steps of a method of fixed ones, even in t; the others choose their own.
+    device : where NumPy points are computed on; a tensor stays where it is.
+
+    Raises ArgumentError as `solvers.ode` does, a model that is not finite at some t among it.
 
     >>> import diffscience as ds
     >>> law = ds.gallery.julia_bimodal()
@@ -109,9 +113,7 @@ def log_prob(
         raise ArgumentError("steps", rule, f"{steps} for {method}")
     whole("steps", 1 if steps is None else steps, 1)
     times = np.linspace(float(start), float(last), 1 + (steps or 1))
-    points = torch.as_tensor(np.array(numpy(states.start("x", x)), dtype=np.float64))
-    if points.ndim != 2:
-        raise ArgumentError("x", "be points of shape (n, D)", f"shape {tuple(points.shape)}")
+    points = solvers.placed(x, device)[0].to(torch.float64)
     n, dim = points.shape
     v = None
     if trace == "hutchinson":
@@ -119,15 +121,18 @@ def log_prob(
         if generator is None:
             raise ArgumentError("generator", "be given for the directions", generator)
         drawn = directions(n * probes, dim, generator, directions_of)
-        v = torch.as_tensor(numpy(drawn)).reshape(n, probes, dim)
+        v = torch.as_tensor(numpy(drawn)).reshape(n, probes, dim).to(points)
     law = _prior(model, dim, float(last)) if prior is None else prior
     size = max(n, 1) if chunk is None else chunk
     whole("chunk", size, 1)
     parts, most = [], 0
     for rows in (slice(i, i + size) for i in range(0, n, size)):
         along = _Along(model, points[rows], None if v is None else v[rows])
-        run = solvers.ode(along, along.begin, times, method=method, rtol=rtol, atol=atol)
-        parts.append(run.last.numpy())
+        with fused.counted_as(n):
+            run = solvers.ode(
+                along, along.begin, times, method=method, rtol=rtol, atol=atol, root=solvers.ROOT
+            )
+        parts.append(numpy(run.last))
         most = max(most, run.evaluations)
     ends = np.concatenate(parts) if parts else np.zeros((0, dim + 1))
     latent, change = ends[:, :dim], ends[:, dim:]
@@ -145,7 +150,9 @@ class _Along:
 
     def __call__(self, y: torch.Tensor, t: float) -> torch.Tensor:
         x = y[:, : self.dim].contiguous()
-        return torch.cat(_flow_and_change(self.model, x, t, self.v), dim=1)
+        velocity, change = _flow_and_change(self.model, x, t, self.v)
+        change = states.checked(change, y[:, self.dim :], t, "trace")
+        return torch.cat([states.checked(velocity, x, t, "velocity"), change], dim=1)
 
 
 def _prior(model: Model, dim: int, end: float) -> Target:

@@ -13,13 +13,18 @@ drift and noise are scaled by the length h of the step at hand,
 
 so step counts are exact, any grid is a grid of steps, and time may run backwards. The noise is ours
 (`noise`): torchsde's own can hang on a remainder step of 1e-14 (T = 5, 19.99, 80, 0.998), changes
-its path with the batch and costs up to 28 times the loop. ODE times are float64 whatever the dtype
-of the states, and nothing is asked beyond the ends of a run, where a process may not exist.
+its path with the batch and costs up to 28 times the loop. Steps of ODEs are float64 whatever the
+dtype of the states (torchdiffeq rounds the times that it hands on to that dtype), and nothing is
+asked beyond the ends of a run, where a process may not exist.
+Adaptive steps of the flow are taken on the clock u = t^(1/3), dx/du = 3 u^2 velocity(x, u^3): near
+the data a flow needs steps that shrink with t, which torchdiffeq, whose steps do not shrink before
+one has failed, pays for with every second step.
 
-Conventions: states (n, D) keep the device and dtype of the start (NumPy in, NumPy out). Rows go
-through in chunks of whole noise blocks; no answer depends on the chunks, but for adaptive steps,
-which follow the worst of the rows that are solved together. A bar on stderr shows what takes long.
-Every solver returns a `Solution`, which counts the evaluations.
+Conventions: states (n, D) keep the device and dtype of the start; a NumPy start goes to `device`,
+the CPU where left out, and comes back as NumPy. Rows go through in chunks of whole noise blocks; no
+answer depends on the chunks, but for adaptive steps, which follow the worst of the rows that are
+solved together. A bar on stderr shows what takes long. Every solver returns a `Solution`, which
+counts the evaluations.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ import torchdiffeq
 import torchsde
 from tqdm import tqdm
 
-from . import prior, states
+from . import fused, prior, states
 from .arrays import Array, finite, is_torch, numpy
 from .errors import ArgumentError, _real, function, instance, number, whole
 from .models import Model, Oracle
@@ -45,6 +50,7 @@ from .noise import BLOCK, Bridge, Noise, Sequential, Stored, monotone
 from .process import Process
 
 Field = Callable[[torch.Tensor, float], torch.Tensor]
+Start = tuple[torch.Tensor, Callable[[torch.Tensor], Any]]  # states, and the way back from tensors
 
 SDE_METHODS = ("euler", "milstein", "srk")
 """Of torchsde, for Ito equations; strong orders 1 (1/2 unless additive), 1 and 3/2."""
@@ -54,6 +60,7 @@ FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 
 CHUNK = 32 * BLOCK  # rows that are solved together where nothing else is asked for
 SHORTEST = 1e-5  # adaptive step of an SDE, as a part of its interval
+ROOT = 3  # the flow's clock; 2 and 4 do about as well, and 1 takes up to 1.8 times the evaluations
 FINEST = 1e-7  # tolerance of adaptive steps of an SDE: torchsde takes a smaller one for this
 
 
@@ -92,6 +99,7 @@ def forward(
     tolerance: float | None = None,
     keep: Sequence[int] | None = None,
     chunk: int | None = None,
+    device: str | None = None,
 ) -> Solution:
     """Paths of the process itself from points at times[0], for increasing times; see `ito`.
 
@@ -107,7 +115,8 @@ def forward(
     def drift(x: torch.Tensor, t: float) -> torch.Tensor:
         return states.checked(process.drift(t) * x, x, t, "drift", "process")
 
-    return _sde(drift, process.diffusion, x0, grid, noise, method, tolerance, keep, chunk)
+    start = placed(x0, device)
+    return _sde(drift, process.diffusion, start, grid, noise, method, tolerance, keep, chunk)
 
 
 def reverse(
@@ -121,6 +130,7 @@ def reverse(
     tolerance: float | None = None,
     keep: Sequence[int] | None = None,
     chunk: int | None = None,
+    device: str | None = None,
     engine: str = "torchsde",
 ) -> Solution:
     """The reverse SDE of noise level eta from points at times[0], for decreasing times.
@@ -148,13 +158,14 @@ def reverse(
         raise ArgumentError("engine", "be torchsde or fused", engine)
     if eta > 0 and process.alpha(grid[0]) == 0:
         raise ArgumentError("times", "start before alpha is 0, where g is infinite", float(grid[0]))
+    y, back = placed(x, device)
     if isinstance(model, Oracle):
-        prior.compare(model, _tensor(x)[0], float(grid[0]))
+        prior.compare(model, y, float(grid[0]))
     if engine == "fused":
         from .fused_steps import euler_maruyama
 
         chunk_size(chunk)  # the loop goes block by block whatever it is
-        return euler_maruyama(model, x, grid, noise, eta, method, tolerance, keep)
+        return euler_maruyama(model, (y, back), grid, noise, eta, method, tolerance, keep)
 
     def drift(x: torch.Tensor, t: float) -> torch.Tensor:
         value = states.asked(lambda x, t: model.drift(x, t, eta), x, t)
@@ -163,7 +174,7 @@ def reverse(
     def size(t: float) -> float:
         return eta * process.diffusion(t) if eta else 0.0
 
-    return _sde(drift, size, x, grid, noise, method, tolerance, keep, chunk)
+    return _sde(drift, size, (y, back), grid, noise, method, tolerance, keep, chunk)
 
 
 def ito(
@@ -178,6 +189,7 @@ def ito(
     tolerance: float | None = None,
     keep: Sequence[int] | None = None,
     chunk: int | None = None,
+    device: str | None = None,
 ) -> Solution:
     """dX = b(X, t) dt + s dW in Ito's sense, for increasing or decreasing times.
 
@@ -194,6 +206,7 @@ def ito(
         its seed.
     keep : places in `times` whose states are kept; the first and last where left out.
     chunk : rows solved together, a multiple of `noise.BLOCK`.
+    device : where a NumPy start is computed on; a tensor stays where it is.
 
     Raises ArgumentError for unknown methods, times that are not monotone, a drift that is not
     finite (at which t, for how many rows) and adaptive steps that become too short.
@@ -211,13 +224,14 @@ def ito(
     def checked(x: torch.Tensor, t: float) -> torch.Tensor:
         return states.checked(drift(x, t), x, t, "value", "drift")
 
-    return _sde(checked, diffusion, x, grid, noise, method, tolerance, keep, chunk, diagonal)
+    start = placed(x, device)
+    return _sde(checked, diffusion, start, grid, noise, method, tolerance, keep, chunk, diagonal)
 
 
 def _sde(
     drift: Field,
     diffusion: Callable[..., Any],
-    x: Array,
+    start: Start,
     grid: np.ndarray,
     noise: Noise | int,
     method: str,
@@ -228,26 +242,30 @@ def _sde(
 ) -> Solution:
     if method not in SDE_METHODS:
         raise ArgumentError("method", f"be one of {', '.join(SDE_METHODS)}", method)
-    y, back = _tensor(x)
-    places, size = kept_places(keep, len(grid)), chunk_size(chunk)
+    y, back = start
+    places = kept_places(keep, len(grid))
+    size = chunk_size(chunk)
+    if isinstance(noise, Stored) and chunk is None:
+        size = max(size, -(-len(y) // BLOCK) * BLOCK)  # a path is not cut
     if isinstance(noise, Stored) and not np.array_equal(noise.times, grid):
         raise ArgumentError("noise", "be stored on the times of the run, as noise.on(times)", noise)
     if tolerance is not None:
         number("tolerance", tolerance, FINEST)
         whole("noise", noise, 0)
-    parts, most, steps = [], 0, 0
     firsts = range(0, max(len(y), 1), size)
     with _bar(len(firsts) * (len(grid) - 1)) as bar:
-        for first in firsts:
-            rows = y[first : first + size]
-            run = _Clock(drift, diffusion, grid, diagonal, bar)
-            if tolerance is None:
-                source = noise_for(noise, first, rows, len(y))
-                parts.append(_fixed_steps(run, rows, source, method, places))
-            else:
+
+        def part(first: int) -> tuple[torch.Tensor, _Clock]:
+            rows, run = y[first : first + size], _Clock(drift, diffusion, grid, diagonal, bar)
+            with fused.counted_as(len(y)):
+                if tolerance is None:
+                    source = noise_for(noise, first, rows, len(y))
+                    return _fixed_steps(run, rows, source, method, places), run
                 seed = int(noise)  # type: ignore[arg-type]
-                parts.append(_adaptive(run, rows, seed, first, method, tolerance, places))
-            most, steps = max(most, run.evaluations), max(steps, run.steps)
+                return _adaptive(run, rows, seed, first, method, tolerance, places), run
+
+        parts, runs = zip(*map(part, firsts))
+    most, steps = max(run.evaluations for run in runs), max(run.steps for run in runs)
     found = torch.cat(parts, dim=1)
     return Solution(grid[places], back(found), most, steps, float(grid[-1]))
 
@@ -433,6 +451,7 @@ def flow(
     keep: Sequence[int] | None = None,
     chunk: int | None = None,
     limit: int = 100_000,
+    device: str | None = None,
 ) -> Solution:
     """The probability flow dx/dt = velocity(x, t), in either direction of time; see `ode`.
 
@@ -451,9 +470,8 @@ def flow(
     def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
         return states.checked(states.asked(model.velocity, x, t), x, t, "velocity")
 
-    return ode(
-        velocity, x, grid, method=method, rtol=rtol, atol=atol, keep=keep, chunk=chunk, limit=limit
-    )
+    options: dict[str, Any] = {"rtol": rtol, "atol": atol, "chunk": chunk, "limit": limit}
+    return ode(velocity, x, grid, method=method, keep=keep, device=device, root=ROOT, **options)
 
 
 def reference(model: Model, x: Array, times: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -480,6 +498,8 @@ def ode(
     keep: Sequence[int] | None = None,
     chunk: int | None = None,
     limit: int = 100_000,
+    device: str | None = None,
+    root: int = 1,
 ) -> Solution:
     """dy/dt = b(y, t) for states (n, D).
 
@@ -493,6 +513,9 @@ def ode(
     chunk : rows solved together; a smaller chunk keeps hard rows from easy ones.
     limit : evaluations at most. A run that needs more is cut off: `reached` says where, and for
         the times beyond it the states are those of the last accepted step (of each chunk its own).
+    device : where a NumPy start is computed on; a tensor stays where it is.
+    root : adaptive methods take their steps in t^(1/root); more than 1 for times from 0 on, where
+        steps shall shrink towards 0.
 
     Raises ArgumentError for unknown methods, times that are not monotone, answers that are not
     finite (at which t, for how many rows), and steps that become too short.
@@ -507,17 +530,22 @@ def ode(
     number("rtol", rtol, 0, ends="()")
     number("atol", atol, 0, ends="()")
     whole("limit", limit, 1)
+    whole("root", root, 1)
     grid = monotone("times", times)
-    start, back = _tensor(y)
+    if root > 1 and min(grid[0], grid[-1]) < 0:
+        raise ArgumentError("times", f"be 0 or more for root = {root}", grid)
+    start, back = placed(y, device)
     places = kept_places(keep, len(grid))
+    power = root if method in ADAPTIVE else 1
     size = (CHUNK if method in FIXED else max(len(start), 1)) if chunk is None else chunk
     whole("chunk", size, 1)
     parts, runs = [], []
     with _bar(None) as bar:
         for first in range(0, max(len(start), 1), size):
             rows = start[first : first + size]
-            run = _Flow(b, rows, grid[places], grid, limit, bar)
-            parts.append(_odeint(run, rows, grid, places, method, rtol, atol))
+            run = _Flow(b, rows, places, grid, power, limit, bar)
+            with fused.counted_as(len(start)):
+                parts.append(_odeint(run, rows, places, method, rtol, atol))
             runs.append(run)
     reached = min((run.reached for run in runs), key=lambda t: abs(t - grid[0]))
     return Solution(
@@ -534,31 +562,51 @@ class _Enough(Exception):
 
 
 class _Flow:
-    """A right-hand side that counts, looks at its answers, and never leaves the run's times."""
+    """A right-hand side on the clock u = t^(1/root), as torchdiffeq wants it.
+
+    It counts, looks at the answers, and never leaves the run's times.
+    """
 
     def __init__(
-        self, b: Field, y: torch.Tensor, kept: np.ndarray, grid: np.ndarray, limit: int, bar: Any
+        self,
+        b: Field,
+        y: torch.Tensor,
+        places: list[int],
+        grid: np.ndarray,
+        root: int,
+        limit: int,
+        bar: Any,
     ) -> None:
-        self.b, self.limit, self.bar = b, limit, bar
+        self.b, self.root, self.limit, self.bar = b, root, limit, bar
+        self.clock = grid ** (1 / root)
         self.low, self.high = float(grid.min()), float(grid.max())
+        self.times = dict(zip(self.clock.tolist(), grid.tolist()))
         self.evaluations, self.steps, self.reached = 0, 0, float(grid[0])
-        self.state, self.kept = y, kept.tolist()
+        self.state, self.kept = y, grid[places].tolist()
         self.passed: dict[float, torch.Tensor] = {}
 
-    def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def time(self, u: float) -> float:
+        """t(u), inside the run; the times that were asked for come back bit for bit."""
+        return self.times.get(u, min(max(u**self.root, self.low), self.high))
+
+    def __call__(self, u: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self.evaluations >= self.limit:
             raise _Enough
-        at = min(max(float(t), self.low), self.high)
+        at = self.time(float(u))
         self.evaluations += 1
         self.bar.update()
-        return states.checked(self.b(y, at), y, at, "value", "b")
+        value = states.checked(self.b(y, at), y, at, "value", "b")
+        if self.root == 1:
+            return value
+        return value * (self.root * at ** (1 - 1 / self.root))
 
-    def callback_step(self, t0: torch.Tensor, y0: torch.Tensor, dt: torch.Tensor) -> None:
+    def callback_step(self, u0: torch.Tensor, y0: torch.Tensor, du: torch.Tensor) -> None:
         """Called before every attempt at a step with its start."""
-        self.steps += float(t0) != self.reached
-        self.state, self.reached = y0, float(t0)
-        if self.reached in self.kept:
-            self.passed[self.reached] = y0
+        t = self.time(float(u0))
+        self.steps += t != self.reached
+        self.state, self.reached = y0, t
+        if t in self.kept:
+            self.passed[t] = y0
 
     def so_far(self) -> torch.Tensor:
         """The states at the times that are kept; for those that are still ahead the last ones."""
@@ -566,30 +614,24 @@ class _Flow:
 
 
 def _odeint(
-    run: _Flow,
-    y: torch.Tensor,
-    grid: np.ndarray,
-    places: list[int],
-    method: str,
-    rtol: float,
-    atol: float,
+    run: _Flow, y: torch.Tensor, places: list[int], method: str, rtol: float, atol: float
 ) -> torch.Tensor:
     if y.numel() == 0:
-        run.reached = float(grid[-1])
+        run.reached = run.time(float(run.clock[-1]))
         return y.expand(len(places), *y.shape)
-    t = torch.as_tensor(grid, dtype=torch.float64, device=y.device)
-    options = {"step_t": t} if method in ADAPTIVE else {}
+    u = torch.as_tensor(run.clock, dtype=torch.float64, device=y.device)
+    options = {"step_t": u} if method in ADAPTIVE else {}
     try:
         with torch.no_grad():
             found = torchdiffeq.odeint(
-                run, y, t, method=method, rtol=rtol, atol=atol, options=options
+                run, y, u, method=method, rtol=rtol, atol=atol, options=options
             )
     except _Enough:
         return run.so_far()
     except AssertionError as error:
         rule = f"be large enough for a step from t = {run.reached:g}"
         raise ArgumentError("rtol", rule, f"{rtol:g} ({str(error)[:60]})") from error
-    run.reached, run.steps = float(grid[-1]), run.steps + 1
+    run.reached, run.steps = run.time(float(run.clock[-1])), run.steps + 1
     return found[places]
 
 
@@ -631,8 +673,8 @@ def noise_for(noise: Noise | int, first: int, rows: torch.Tensor, n: int) -> Noi
     return noise
 
 
-def _tensor(x: Array) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
-    """The start as a tensor (n, D) of 32 or 64 bits, and the way back to its library."""
+def placed(x: Array, device: str | None = None) -> Start:
+    """The start as a tensor (n, D) of 32 or 64 bits, and the way back to its library and place."""
     dtype = str(getattr(x, "dtype", "float64")).removeprefix("torch.")
     if "float" in dtype and dtype not in ("float32", "float64"):
         raise ArgumentError("x", "be float32 or float64", dtype)
@@ -640,10 +682,18 @@ def _tensor(x: Array) -> tuple[torch.Tensor, Callable[[torch.Tensor], Any]]:
     if start.ndim != 2:
         raise ArgumentError("x", "be points of shape (n, D)", f"shape {tuple(start.shape)}")
     if is_torch(start):
-        return start, lambda y: y
+        if device is not None:
+            raise ArgumentError("device", "be left out for a start that has one", device)
+        return start.detach(), lambda y: y
     array = np.array(numpy(start))
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(native), lambda y: y.numpy()
+    try:
+        return torch.from_numpy(native).to(device), lambda y: y.cpu().numpy()
+    except (RuntimeError, AssertionError) as error:  # no such name; or no such device here
+        words = str(error).splitlines()[0]
+        raise ArgumentError(
+            "device", f"be one that torch knows and has ({words})", device
+        ) from error
 
 
 def _inside(
