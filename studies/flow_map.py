@@ -185,20 +185,21 @@ def time_at(process: Process, ratio: float) -> float:
     return float(process.time_of_log_snr(-2 * math.log(ratio)))
 
 
-def decode(model: Model, z: np.ndarray, tolerance: float, keep: Any = None) -> Any:
+def decode(model: Model, z: np.ndarray, tolerance: float, device: str, keep: Any = None) -> Any:
     """The `Solution` of codes z (n, D) carried to the data, at the times `keep` or the ends."""
     process = model.process
     times = [process.T, 0.0] if keep is None else keep
     places = None if keep is None else range(len(keep))
+    start = unit(process) * z
     return solvers.flow(
-        model, unit(process) * z, times, rtol=tolerance, atol=tolerance, keep=places
+        model, start, times, rtol=tolerance, atol=tolerance, keep=places, device=device
     )
 
 
-def encode(model: Model, x: np.ndarray, tolerance: float) -> np.ndarray:
+def encode(model: Model, x: np.ndarray, tolerance: float, device: str) -> np.ndarray:
     """The codes (n, D) of data points."""
     process = model.process
-    run = solvers.flow(model, x, [0.0, process.T], rtol=tolerance, atol=tolerance)
+    run = solvers.flow(model, x, [0.0, process.T], rtol=tolerance, atol=tolerance, device=device)
     return np.asarray(run.last) / unit(process)
 
 
@@ -257,7 +258,7 @@ def line_maps(config: Config) -> Arrays:
     return arrays
 
 
-def line_errors(config: Config, name: str) -> Arrays:
+def line_errors(config: Config, name: str, device: str = "cpu") -> Arrays:
     """Of one process: the largest error of each tolerance (decode, encode) and evaluations.
 
     The last row is of `solvers.reference`. Errors of codes are in units of a code.
@@ -268,8 +269,10 @@ def line_errors(config: Config, name: str) -> Arrays:
     x = oracle.flow(size * z, process.T, 0.0)
     rows = []
     for tolerance in config.tolerances:
-        down = decode(oracle, z, tolerance)
-        up = solvers.flow(oracle, x, [0.0, process.T], rtol=tolerance, atol=tolerance)
+        down = decode(oracle, z, tolerance, device)
+        up = solvers.flow(
+            oracle, x, [0.0, process.T], rtol=tolerance, atol=tolerance, device=device
+        )
         errors = np.abs(down.last - x).max(), np.abs(up.last / size - z).max()
         rows.append([*errors, down.evaluations, up.evaluations])
     data = best(config, oracle, size * z, [process.T, 0.0])
@@ -286,7 +289,7 @@ def plane_oracle(name: str, process: str = "rectified") -> Oracle:
     return Oracle(PLANES[name](), PROCESSES[process])
 
 
-def round_trips(config: Config, name: str, generator: Any) -> Arrays:
+def round_trips(config: Config, name: str, generator: Any, device: str = "cpu") -> Arrays:
     """Codes of true points by `solvers.reference`, and what each tolerance makes of there and back.
 
     Rows: tolerance; columns: median and largest |back - x|, median and largest error of the code,
@@ -297,8 +300,8 @@ def round_trips(config: Config, name: str, generator: Any) -> Arrays:
     codes = best(config, oracle, x, [0.0, 1.0])
     rows = []
     for tolerance in config.tolerances:
-        up = solvers.flow(oracle, x, [0.0, 1.0], rtol=tolerance, atol=tolerance)
-        down = decode(oracle, up.last, tolerance)
+        up = solvers.flow(oracle, x, [0.0, 1.0], rtol=tolerance, atol=tolerance, device=device)
+        down = decode(oracle, up.last, tolerance, device)
         rows.append([*off(down.last, x), *off(up.last, codes), up.evaluations + down.evaluations])
     back = best(config, oracle, codes, [1.0, 0.0])
     rows.append([*off(back, x), 0.0, 0.0, math.nan])
@@ -311,14 +314,16 @@ def off(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return float(np.median(distance)), float(distance.max())
 
 
-def plane_maps(config: Config, name: str, process: str, z: np.ndarray) -> Arrays:
+def plane_maps(
+    config: Config, name: str, process: str, z: np.ndarray, device: str = "cpu"
+) -> Arrays:
     """The codes z decoded by a process from its own end, and from sigma/alpha = 5."""
     oracle = plane_oracle(name, process)
     clock, tolerance = oracle.process, config.tight
     t = time_at(clock, LEVEL)
     start = clock.alpha(t) * LEVEL * z
-    run = solvers.flow(oracle, start, [t, 0.0], rtol=tolerance, atol=tolerance)
-    return {"own": decode(oracle, z, tolerance).last, "level": run.last}
+    run = solvers.flow(oracle, start, [t, 0.0], rtol=tolerance, atol=tolerance, device=device)
+    return {"own": decode(oracle, z, tolerance, device).last, "level": run.last}
 
 
 def picture(config: Config, name: str, shift: tuple[float, float]) -> Arrays:
@@ -330,13 +335,13 @@ def picture(config: Config, name: str, shift: tuple[float, float]) -> Arrays:
     return {"log_density": oracle.law.log_prob(window).astype(np.float32)}
 
 
-def film(config: Config, name: str, generator: Any) -> Arrays:
+def film(config: Config, name: str, generator: Any, device: str = "cpu") -> Arrays:
     """Codes on their way to the data, at times even in log(sigma/alpha) and the ends: (T, n, 2)."""
     oracle = plane_oracle(name)
     z = generator.standard_normal((config.film_points, 2))
     ratios = np.geomspace(20.0, 0.02, max(config.frames - 2, 1))
     times = [1.0, *(time_at(oracle.process, r) for r in ratios.tolist()), 0.0]
-    states = decode(oracle, z, config.fine, times).states
+    states = decode(oracle, z, config.fine, device, times).states
     return {"film": np.asarray(states), "ratios": ratios, "place": along(name, states[-1])}
 
 
@@ -390,21 +395,21 @@ def law_of(name: str) -> Target:
     return gallery.julia_bimodal() if name == LINE else PLANES[name]()
 
 
-def decoded(config: Config, name: str, z: np.ndarray) -> np.ndarray:
+def decoded(config: Config, name: str, z: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Codes (n, D) as data: exactly on the line, by a solver in the plane."""
     if name == LINE:
         return np.asarray(Oracle(law_of(name), RectifiedFlow()).flow(z, 1.0, 0.0))
-    return np.asarray(decode(plane_oracle(name), z, config.fine).last)
+    return np.asarray(decode(plane_oracle(name), z, config.fine, device).last)
 
 
-def coded(config: Config, name: str, x: np.ndarray) -> np.ndarray:
+def coded(config: Config, name: str, x: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Data (n, D) as codes."""
     if name == LINE:
         return np.asarray(Oracle(law_of(name), RectifiedFlow()).flow(x, 0.0, 1.0))
-    return encode(plane_oracle(name), x, config.fine)
+    return encode(plane_oracle(name), x, config.fine, device)
 
 
-def ways(config: Config, name: str, generator: Any) -> Arrays:
+def ways(config: Config, name: str, generator: Any, device: str = "cpu") -> Arrays:
     """All ways between independent pairs: (S, (gap, error, share off, error)) of each, W at 1/2.
 
     gap : mean log p_0 minus that of true points, in nats.
@@ -414,14 +419,14 @@ def ways(config: Config, name: str, generator: Any) -> Arrays:
     least, mean = np.quantile(truth, OFF), truth.mean()
     a, b = (law.sample(pairs, generator) for _ in range(2))
     s = np.linspace(0.0, 1.0, config.marks + 1)
-    codes = coded(config, name, np.concatenate([a, b]))
+    codes = coded(config, name, np.concatenate([a, b]), device)
     arrays: Arrays = {"least": np.array(least), "mean": np.array(mean)}
     for way in ways_of(name):
         if way == DATA:
             points = mixed(way, a, b, s)
         else:
             z = mixed(way, codes[:pairs], codes[pairs:], s)
-            points = decoded(config, name, z.reshape(-1, law.dim)).reshape(z.shape)
+            points = decoded(config, name, z.reshape(-1, law.dim), device).reshape(z.shape)
         log_prob = law.log_prob(points)
         gap, gap_error = mean_and_error(log_prob, axis=1)
         share = np.mean(log_prob < least, axis=1)
@@ -440,29 +445,31 @@ PAIRS = {  # of the pictures: places along the curve
 }
 
 
-def examples(config: Config, name: str) -> Arrays:
+def examples(config: Config, name: str, device: str = "cpu") -> Arrays:
     """Ways between a few points of the bare curve: (S, pairs, 2) of each."""
     nodes = curve(name)
     ends = [nodes[[round(p * (len(nodes) - 1)) for p in column]] for column in zip(*PAIRS[name])]
     s = np.linspace(0.0, 1.0, 81)
-    codes = coded(config, name, np.concatenate(ends))
+    codes = coded(config, name, np.concatenate(ends), device)
     count, found = len(ends[0]), {}
     for way in WAYS:
         if way == DATA:
             found[way] = mixed(way, ends[0], ends[1], s)
         else:
             z = mixed(way, codes[:count], codes[count:], s)
-            found[way] = decoded(config, name, z.reshape(-1, 2)).reshape(z.shape)
+            found[way] = decoded(config, name, z.reshape(-1, 2), device).reshape(z.shape)
     return found
 
 
 # ---------------------------------------------------------------- learned
 
 
-def learned(config: Config, weights: int, noise: int, progress: Any) -> dict[str, Any]:
+def learned(
+    config: Config, weights: int, noise: int, progress: Any, device: str = "cpu"
+) -> dict[str, Any]:
     """The network for the velocity of the swiss roll, as all its states: step -> weights."""
     net = nets.MLP(2, config.widths, seed=weights)
-    model = Network(net, RectifiedFlow(), predicts="velocity")
+    model = Network(net.to(device), RectifiedFlow(), predicts="velocity")
     history = train.train(
         model, gallery.swiss_roll(), steps=config.training, seed=noise, batch=config.batch,
         rate=config.rate, final_rate=config.final_rate, loss=losses.denoising,
@@ -471,13 +478,13 @@ def learned(config: Config, weights: int, noise: int, progress: Any) -> dict[str
     if history.interrupted:
         raise KeyboardInterrupt
     return {"loss": history.losses} | {
-        f"{step} {name}": value
+        f"{step} {name}": value.cpu()
         for step, state in history.snapshots.items()
         for name, value in state.items()
     }
 
 
-def network_at(config: Config, states: Arrays, step: int) -> Network:
+def network_at(config: Config, states: Arrays, step: int, device: str = "cpu") -> Network:
     """The network as it was before an update."""
     import torch
 
@@ -485,14 +492,16 @@ def network_at(config: Config, states: Arrays, step: int) -> Network:
     parts = {k.split(" ", 1)[1]: v for k, v in states.items() if k.startswith(f"{step} ")}
     net.load_state_dict({name: torch.from_numpy(np.array(v)) for name, v in parts.items()})
     net.requires_grad_(False)
-    return Network(net, RectifiedFlow(), predicts="velocity")
+    return Network(net.to(device), RectifiedFlow(), predicts="velocity")
 
 
-def compare(config: Config, model: Model, z: np.ndarray, exact: np.ndarray, draws: Any) -> Arrays:
+def compare(
+    config: Config, model: Model, z: np.ndarray, exact: np.ndarray, draws: Any, device: str = "cpu"
+) -> Arrays:
     """A learned map beside the exact one: decoded points, distances, sliced W1, round trip."""
-    x = np.asarray(decode(model, z, 1e-5).last)
+    x = np.asarray(decode(model, z, 1e-5, device).last)
     e = metrics.sliced_wasserstein(x, gallery.swiss_roll(), draws, 1, repeats=config.repeats)
-    back = encode(model, x, 1e-5)
+    back = encode(model, x, 1e-5, device)
     return {
         "x": x,
         "distance": np.linalg.norm(x - exact, axis=1),
@@ -506,16 +515,16 @@ def learning(config: Config, run: Run) -> Arrays:
     arrays: Arrays = {}
     given = (run.seed_for("weights"), run.seed_for("training"))
     progress = partial(run.progress, description="training")
-    states = run.cell("network", learned, config, *given, progress)
+    states = run.cell("network", learned, config, *given, progress, run.device)
     z = run.generator("learned codes").standard_normal((config.learned_codes, 2))
-    exact = run.cell("decoded", lambda: {"x": decoded(config, "swiss_roll", z)})["x"]
+    exact = run.cell("decoded", lambda: {"x": decoded(config, "swiss_roll", z, run.device)})["x"]
     oracle, own = plane_oracle("swiss_roll"), run.generator("learned exact")
-    found = run.cell("learned exact", compare, config, oracle, z, exact, own)
+    found = run.cell("learned exact", compare, config, oracle, z, exact, own, run.device)
     arrays |= {f"learned exact {name}": value for name, value in found.items()}
     for step in (*config.snapshots, config.training):
         key = f"learned {step}"
-        model, own = network_at(config, states, step), run.generator(key)
-        found = run.cell(key, compare, config, model, z, exact, own)
+        model, own = network_at(config, states, step, run.device), run.generator(key)
+        found = run.cell(key, compare, config, model, z, exact, own, run.device)
         arrays |= {f"{key} {name}": value for name, value in found.items()}
     return {**arrays, "loss": states["loss"], "learned decoded": exact}
 
@@ -530,21 +539,24 @@ def compute(config: Config, run: Run) -> Arrays:
     arrays = {**run.cell("paths", line_paths, config), **run.cell("maps", line_maps, config)}
     for name in run.progress(config.clocks, "tolerances"):
         key = f"errors {name}"
-        arrays[key] = run.cell(key, line_errors, config, name)["errors"]
+        arrays[key] = run.cell(key, line_errors, config, name, run.device)["errors"]
     z = run.generator("codes of processes").standard_normal((config.codes, 2))
     for process in run.progress(config.processes, "processes"):
         for name in config.planes:
             key = f"{name} {process}"
-            found = run.cell(f"map {key}", plane_maps, config, name, process, z)
+            found = run.cell(f"map {key}", plane_maps, config, name, process, z, run.device)
             arrays |= {f"{part} {key}": value for part, value in found.items()}
     for name in run.progress(config.planes, "codes"):
-        found = run.cell(f"trips {name}", round_trips, config, name, run.generator("trips", name))
+        own = (run.generator("trips", name), run.device)
+        found = run.cell(f"trips {name}", round_trips, config, name, *own)
         found |= run.cell(f"picture {name}", picture, config, name, CENTRES[name])
-        found |= run.cell(f"film {name}", film, config, name, run.generator("film", name))
-        found |= run.cell(f"examples {name}", examples, config, name)
+        own = (run.generator("film", name), run.device)
+        found |= run.cell(f"film {name}", film, config, name, *own)
+        found |= run.cell(f"examples {name}", examples, config, name, run.device)
         arrays |= {f"{name} {part}": value for part, value in found.items()}
     for name in run.progress((LINE, *config.planes), "ways"):
-        found = run.cell(f"ways {name}", ways, config, name, run.generator("ways", name))
+        own = (run.generator("ways", name), run.device)
+        found = run.cell(f"ways {name}", ways, config, name, *own)
         arrays |= {f"ways {name} {part}": value for part, value in found.items()}
     return {**arrays, **learning(config, run)}
 

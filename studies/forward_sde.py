@@ -283,13 +283,19 @@ def window_of(process: Process, end: float) -> float:
 
 
 def simulate(
-    config: Config, process: Process, method: str, mesh: str, generator: Any, seed: int
+    config: Config,
+    process: Process,
+    method: str,
+    mesh: str,
+    generator: Any,
+    seed: int,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Paths, and what the kept times say of them beside both exact laws."""
     law, end = law_of_data(), end_of(process, config.cut)
     times, keep = mesh_of(process, mesh, config.steps, end), places_of(config)
     start = law.sample(config.particles, generator)
-    run = solvers.forward(process, start, times, seed, method=method, keep=keep)
+    run = solvers.forward(process, start, times, seed, method=method, keep=keep, device=device)
     own = response(process, times, method, keep)
     half = window_of(process, end)
     edges = np.linspace(-half, half, config.bins + 1)
@@ -431,7 +437,7 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
     for name, method, mesh in run.progress(jobs, "paths"):
         key, process = f"{name} {method} {mesh}", processes()[name]
         start, seed = run.generator(key, "start"), run.seed_for(key, "noise")
-        facts = run.cell(key, simulate, config, process, method, mesh, start, seed)
+        facts = run.cell(key, simulate, config, process, method, mesh, start, seed, run.device)
         arrays |= {f"{key} {fact}": value for fact, value in facts.items()}
     for name, process in run.progress(list(processes().items()), "errors"):
         for part, work in (("exact", pictures), ("sweep", sweep)):

@@ -140,7 +140,7 @@ def objective(sigma: float) -> Any:
 
         if sigma == IMPLICIT:
             return losses.implicit(psi, x)
-        z = torch.randn(x.shape, generator=generator)
+        z = torch.randn(x.shape, generator=generator, device=x.device)
         twice, noise = torch.cat([x, x]), torch.cat([z, -z])
         return losses.denoising_at(psi, twice, noise, Transition(1.0, sigma**2))
 
@@ -156,7 +156,7 @@ def learned(config: Config, name: str, sigma: float, key: str, run: Run) -> Arra
     """A network's score (n, n, 2) on the box, and its relative error under p_sigma."""
     law = TARGETS[name]()
     seed = run.seed_for(key, "weights")
-    net = nets.Scaled(nets.Score(2, (config.width, config.width), seed), law)
+    net = nets.Scaled(nets.Score(2, (config.width, config.width), seed), law).to(run.device)
     history = fit(
         net,
         law,

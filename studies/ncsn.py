@@ -359,9 +359,10 @@ def objective(levels: np.ndarray, noise: str) -> Callable[..., torch.Tensor]:
     def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         times = 1 if noise == "apart" else len(levels)
         size = (len(x) * (times if noise == "own" else 1), x.shape[1])
-        x, z = x.repeat(times, 1), torch.randn(size, generator=generator)
+        x, z = x.repeat(times, 1), torch.randn(size, generator=generator, device=x.device)
         z = z.repeat(len(x) // len(z), 1)
-        sigma = torch.as_tensor(levels, dtype=x.dtype).repeat_interleave(len(x) // len(levels))
+        sigma = torch.as_tensor(levels, dtype=x.dtype, device=x.device)
+        sigma = sigma.repeat_interleave(len(x) // len(levels))
         step = Transition(1.0, sigma**2)
         return sigma**2 * losses.denoising_at(lambda y: net(y, sigma), x, z, step)
 
@@ -374,6 +375,7 @@ def trained(
     """A network with averaged weights, and its losses."""
     widths, levels = (config.width, config.width), levels_of(config)
     net = nets.Scaled(nets.MLP(law.dim, widths, (), run.seed_for(key, "weights")), law)
+    net.to(run.device)
     history = fit(
         net,
         law,
@@ -387,7 +389,7 @@ def trained(
         progress=lambda steps: run.progress(steps, f"training, {key}"),
     )
     averaged(net, history)
-    return net, history.losses
+    return net.cpu(), history.losses
 
 
 def relative_fisher(score: Score, law: GaussianMixture, levels: np.ndarray) -> np.ndarray:

@@ -377,13 +377,21 @@ def chain_law(
 
 
 def sampled(
-    config: Config, model: Model, start: str, eta: float, steps: int, noise: int, generator: Any
+    config: Config,
+    model: Model,
+    start: str,
+    eta: float,
+    steps: int,
+    noise: int,
+    generator: Any,
+    device: str = "cpu",
 ) -> Arrays:
     """One run: points, and (right, error, mode, error, W1, error, floor, spread, evaluations)."""
     x = start_law(start).sample(config.particles, generator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PriorWarning)  # of the wrong start, which is the point
-        run = solvers.reverse(model, x, np.linspace(1.0, 0.0, steps + 1), noise, eta=eta)
+        times = np.linspace(1.0, 0.0, steps + 1)
+        run = solvers.reverse(model, x, times, noise, eta=eta, device=device)
     x = run.last
     right = float(np.mean(x > MIDDLE))
     error = math.sqrt(max(right * (1 - right), 1 / len(x)) / len(x))
@@ -417,12 +425,18 @@ def places(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plane_run(
-    config: Config, eta: float, steps: int, keep: np.ndarray, noise: int, generator: Any
+    config: Config,
+    eta: float,
+    steps: int,
+    keep: np.ndarray,
+    noise: int,
+    generator: Any,
+    device: str = "cpu",
 ) -> Arrays:
     """States (T, n, 2) of a run in the plane at the places `keep`, from N(0, var(1) I)."""
     oracle = Oracle(gallery.swiss_roll(), VP())
     x = math.sqrt(VP().var(1.0)) * generator.standard_normal((config.plane_particles, 2))
-    run = solvers.reverse(oracle, x, grid(steps), noise, eta=eta, keep=keep.tolist())
+    run = solvers.reverse(oracle, x, grid(steps), noise, eta=eta, keep=keep.tolist(), device=device)
     return {"states": np.asarray(run.states), "evaluations": np.array(run.evaluations)}
 
 
@@ -480,7 +494,7 @@ def planes(config: Config, run: Run) -> Arrays:
         key = f"plane {eta:g} {steps}"
         keep = facts["kept"] if steps == finest else np.array([steps])
         noise, own = run.seed_for(key, "noise"), run.generator(key)
-        found = run.cell(key, plane_run, config, eta, steps, keep, noise, own)
+        found = run.cell(key, plane_run, config, eta, steps, keep, noise, own, run.device)
         states, fresh = found["states"], run.generator(key, "metrics")
         if steps == finest:
             shown = np.searchsorted(facts["kept"], facts["panels"])
@@ -526,7 +540,7 @@ def lines(config: Config, models: dict[str, Model], run: Run) -> Arrays:
     for score, start, eta, n in run.progress(jobs(config), "line"):
         key = key_of(score, start, eta, n)
         noise, own = run.seed_for(key, "noise"), run.generator(key)
-        found = run.cell(key, sampled, config, models[score], start, eta, n, noise, own)
+        found = run.cell(key, sampled, config, models[score], start, eta, n, noise, own, run.device)
         arrays[f"numbers {key}"] = found["numbers"]
         law = start_law(start)
         own_law = run.cell(f"steps {key}", chain_law, config, models[score], law, n, eta)

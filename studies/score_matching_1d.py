@@ -514,7 +514,7 @@ def parzen_score(points: np.ndarray, bandwidth: float) -> np.ndarray:
 
 
 def rows_of(
-    config: Config, objective: Objective, sets: list[np.ndarray]
+    config: Config, objective: Objective, sets: list[np.ndarray], device: str = "cpu"
 ) -> tuple[torch.Tensor, Callable[..., torch.Tensor]]:
     """(all points below each other, rows of the objective) for a stack with a network for each set.
 
@@ -522,8 +522,8 @@ def rows_of(
     """
     points = np.concatenate(sets)
     sizes = np.array([len(x) for x in sets])
-    first = torch.from_numpy(np.cumsum(sizes) - sizes)
-    count = torch.from_numpy(sizes).double()
+    first = torch.from_numpy(np.cumsum(sizes) - sizes).to(device)
+    count = torch.from_numpy(sizes).double().to(device)
     kind, value = objective.kind, objective.value
     target, weights = torch.zeros(0), None
     if kind.startswith("explicit"):
@@ -532,13 +532,15 @@ def rows_of(
         target = _column(np.concatenate([parzen_score(x, value) for x in sets]))
     if kind == GRIDDED:
         cell = np.diff(span(-10, 10, GRID)).mean() * GRID
-        weights = _column(cell * np.exp(LAW.log_prob(points[:, None])))[:, 0]
+        weights = _column(cell * np.exp(LAW.log_prob(points[:, None])))[:, 0].to(device)
+    target = target.to(device)
 
     def rows(net: nets.Stack, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if weights is not None:  # the sets are the grid, the same for all
-            pick = torch.arange(len(x)).reshape(net.size, -1).T.reshape(-1)
+            pick = torch.arange(len(x), device=device).reshape(net.size, -1).T.reshape(-1)
             return net.size * losses.explicit(net, x[pick], target[pick], weights[pick])
-        u = torch.rand(config.batch, net.size, generator=generator, dtype=torch.float64)
+        size = (config.batch, net.size)
+        u = torch.rand(size, generator=generator, dtype=torch.float64, device=device)
         pick = (torch.floor(u * count).long() + first).reshape(-1)
         # The mean over all rows is the mean over the networks: times M, each has its own.
         return net.size * part(net, x[pick], pick, generator)
@@ -554,11 +556,11 @@ def rows_of(
             v = losses.directions(len(x), 1, generator, "gaussian")
             return losses.sliced(net, x, v.to(x))
         if kind == "denoising":
-            z = torch.randn(x.shape, generator=generator)
+            z = torch.randn(x.shape, generator=generator, device=device)
             return losses.denoising_at(net, x, z, Transition(1.0, value**2))
         return losses.implicit(net, x, value if kind == "Kingma-LeCun" else 0.0)
 
-    return _column(points), rows
+    return _column(points).to(device), rows
 
 
 def networks(config: Config, count: int, seed_for: Seeds, *key: str | int) -> nets.Stack:
@@ -567,12 +569,14 @@ def networks(config: Config, count: int, seed_for: Seeds, *key: str | int) -> ne
     return nets.Stack([nets.Score(1, config.widths, seed) for seed in seeds])
 
 
-def trained(config: Config, objective: Objective, seed_for: Seeds, progress: Any) -> Arrays:
+def trained(
+    config: Config, objective: Objective, seed_for: Seeds, progress: Any, device: str = "cpu"
+) -> Arrays:
     """Fits and recovered densities on `LINE` (sizes, seeds, n), and (sizes, seeds) what they miss:
     relative errors, KL and mass below 0."""
     sets = sets_of(config, objective, seed_for)
-    points, rows = rows_of(config, objective, sets)
-    net = networks(config, len(sets), seed_for, objective.name)
+    points, rows = rows_of(config, objective, sets, device)
+    net = networks(config, len(sets), seed_for, objective.name).to(device)
     history = fit(
         net,
         points,
@@ -586,6 +590,7 @@ def trained(config: Config, objective: Objective, seed_for: Seeds, progress: Any
         progress=progress,
     )
     averaged(net, history)
+    net.cpu()
     fits = everywhere(net, LINE)
     log_q = np.stack([recovered(psi) for psi in fits])
     kl, left = np.array([divergence(LAW, row) for row in log_q]).T
@@ -637,18 +642,20 @@ def looks(config: Config) -> list[int]:
     return [0, *(int(s) for s in np.unique(np.round(spaced)))]
 
 
-def overfit(config: Config, n: int, penalty: float, seed_for: Seeds, progress: Any) -> Arrays:
+def overfit(
+    config: Config, n: int, penalty: float, seed_for: Seeds, progress: Any, device: str = "cpu"
+) -> Arrays:
     """The implicit objective on the points and under p, (looks, seeds), trained on all n points."""
     seeds, key = config.seeds, ("overfit", n, f"{penalty:g}")
     points = np.stack([points[:n] for points in whole_sets(config, seed_for)], 1)
-    net = networks(config, seeds, seed_for, *key)
+    net = networks(config, seeds, seed_for, *key).to(device)
     x, (nodes, weights) = _column(points.ravel()), LAW.quadrature()
     near = weights > 1e-12
     weights = weights[near]
     every = _column(np.repeat(nodes[near, 0], seeds))
     history = fit(
         net,
-        x,
+        x.to(device),
         lambda net, x, _: seeds * losses.implicit(net, x, penalty),
         steps=config.overfit_steps,
         seed=seed_for(*key, "batches"),
@@ -659,6 +666,7 @@ def overfit(config: Config, n: int, penalty: float, seed_for: Seeds, progress: A
     )
     if history.interrupted:
         raise KeyboardInterrupt
+    net.cpu()
     train, true = [], []
     for step in looks(config):
         net.load_state_dict(history.snapshots[step])
@@ -675,7 +683,8 @@ def overfit(config: Config, n: int, penalty: float, seed_for: Seeds, progress: A
 
 
 def cost(config: Config, seed_for: Seeds) -> Arrays:
-    """Milliseconds of a step of every objective, loss, gradient and Adam, (objectives, repeats)."""
+    """Milliseconds on the CPU of a step of every objective, loss, gradient and Adam, (objectives,
+    repeats)."""
     config = replace(config, batch=config.cost_points, sizes=(config.cost_points,))
     found = []
     for objective in objectives(config):
@@ -717,14 +726,16 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
     for objective in run.progress(objectives(config), "objectives"):
         name = objective.name
         bar = partial(run.progress, description=name)
-        found = run.cell(f"fit {name}", trained, config, objective, run.seed_for, bar)
+        given = (config, objective, run.seed_for, bar, run.device)
+        found = run.cell(f"fit {name}", trained, *given)
         found |= reached(objective)
         arrays |= {f"{name} {key}": value for key, value in found.items()}
     for n in config.overfit_sizes:
         for penalty in (0.0, config.penalty):
             key = f"overfit {n} {penalty:g}"
             bar = partial(run.progress, description=key)
-            found = run.cell(key, overfit, config, n, penalty, run.seed_for, bar)
+            few = (config, n, penalty, run.seed_for, bar, run.device)
+            found = run.cell(key, overfit, *few)
             arrays |= {f"{key} {name}": value for name, value in found.items()}
     return arrays | run.cell("cost", cost, config, run.seed_for)
 

@@ -245,7 +245,7 @@ def _explicit(c: Config, psi: Any, x: Any, s: Any, g: Any) -> torch.Tensor:
 
 
 def _denoising(c: Config, psi: Any, x: Any, s: Any, g: Any) -> Any:
-    noise = torch.randn(x.shape, generator=g, dtype=x.dtype)
+    noise = torch.randn(x.shape, generator=g, dtype=x.dtype, device=x.device)
     return losses.denoising_at(psi, x, noise, Transition(1.0, c.sigma**2))
 
 
@@ -367,19 +367,23 @@ def minimised(
 def picked(given: torch.Tensor, count: int, g: torch.Generator) -> torch.Tensor:
     """`count` rows of each member's own, with replacement: (S, n, w) -> (count S, w), in turns."""
     members, n, width = given.shape
-    pick = torch.randint(n, (count, members), generator=g)
-    return given[torch.arange(members), pick].reshape(-1, width)
+    pick = torch.randint(n, (count, members), generator=g, device=given.device)
+    own = torch.arange(members, device=given.device)
+    return given[own, pick].reshape(-1, width)
 
 
-def trained(config: Config, name: str, data: str, seed_for: Seeds, judge: Judge) -> Arrays:
+def trained(
+    config: Config, name: str, data: str, seed_for: Seeds, judge: Judge, device: str = "cpu"
+) -> Arrays:
     """All members of one objective on one kind of data, and what there is to say of them.
 
     Fields, arrows and log_q are those of the first member.
     """
     kind, S = KINDS[name], config.members
     seeds = [seed_for(name, data, "weights", k) for k in range(S)]
-    stack = nets.Stack([nets.Score(2, config.widths, seed) for seed in seeds])
+    stack = nets.Stack([nets.Score(2, config.widths, seed) for seed in seeds]).to(device)
     given = given_points(config, name, data, seed_for)
+    given = None if given is None else given.to(device)
     at = [max(1, round(share * config.steps)) for share in SHARES]
 
     def objective(net: torch.nn.Module, x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
@@ -392,7 +396,7 @@ def trained(config: Config, name: str, data: str, seed_for: Seeds, judge: Judge)
     every = None if given is None else given.reshape(-1, given.shape[-1])
     seed = seed_for(name, data, "batches")
     history = minimised(config, stack, objective, every, seed, config.batch * S, at)
-    psi, found = together(stack), []
+    psi, found = together(stack.cpu()), []
     for step in at:
         stack.load_state_dict(history.snapshots[step])
         found.append(judge.errors(psi))
@@ -710,7 +714,10 @@ def direction_variance(J: np.ndarray, kind: str) -> np.ndarray:
 
 
 def cost(config: Config, seed_for: Seeds) -> Arrays:
-    """Milliseconds of a training step (loss, gradient, Adam), (dims, kinds, repeats), in turns."""
+    """Milliseconds on the CPU of a training step (loss, gradient, Adam), in turns.
+
+    times (dims, kinds, repeats).
+    """
     times = np.empty((len(config.dims), len(KINDS), config.repeats))
     for i, dim in enumerate(config.dims):
         generator = torch.Generator().manual_seed(seed_for("cost", dim))
@@ -767,7 +774,7 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         arrays |= {f"{way} | {key}": value for key, value in found.items()}
     for name, data in run.progress(fits_of(config), "fits"):
         key = f"{name} | {data}"
-        found = run.cell(key, trained, config, name, data, run.seed_for, judge)
+        found = run.cell(key, trained, config, name, data, run.seed_for, judge, run.device)
         arrays |= {f"{key} | {part}": value for part, value in found.items()}
     for state in ("initial", "trained"):
         own = run.torch_generator("variance", state, device="cpu")

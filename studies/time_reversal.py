@@ -337,13 +337,15 @@ def backward(oracle: Oracle, factor: float) -> Any:
     return drift
 
 
-def with_fresh_noise(config: Config, factor: float, generator: Any, seed: int) -> dict[str, Any]:
+def with_fresh_noise(
+    config: Config, factor: float, generator: Any, seed: int, device: str = "cpu"
+) -> dict[str, Any]:
     """Var X_HALF after a run back from N(0, 1) with noise of its own, in the note's case."""
     oracle = cases()["note"]
     x = generator.standard_normal((config.paths, 1))
     times = np.linspace(1.0, HALF, config.fresh_steps + 1)
     size = oracle.process.diffusion
-    run = solvers.ito(backward(oracle, factor), size, x, times, seed, method="srk")
+    run = solvers.ito(backward(oracle, factor), size, x, times, seed, method="srk", device=device)
     y = np.asarray(run.last)[:, 0]
     return {"variance": np.array(mean_and_error((y - y.mean()) ** 2))}
 
@@ -471,7 +473,8 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         add(key, brownian, config, name, *scheme, n, run.generator(key))
     for factor in run.progress(list(config.factors), "fresh noise"):
         key = f"fresh {factor}"
-        add(key, with_fresh_noise, config, factor, run.generator(key), run.seed_for(key, "noise"))
+        own = (run.generator(key), run.seed_for(key, "noise"), run.device)
+        add(key, with_fresh_noise, config, factor, *own)
     for name, mesh in run.progress([(name, mesh) for name in cases() for mesh in MESHES], "back"):
         key = f"back {name} {mesh}"
         add(key, retraced, config, name, mesh, run.generator(key), run.seed_for(key, "fresh"))
