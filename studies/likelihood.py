@@ -13,7 +13,7 @@ variance 2 |M|_F^2/P (Gaussian v) or 2 sum_(i != j) M_ij^2/P (Rademacher v: none
 The bound of the exact model depends on a chain through tr Cov[X_0 | X_k] alone, and that on the
 log-SNR alone.  Its mean over points is found once on a grid of log-SNRs, with the same points and
 noise on all of them, and gives the bound of every chain by a cubic spline (column "best bound").
-Its integral over log-SNR is known exactly, as the information gained, and takes nearly all chance
+Its integral over log-SNR is known exactly, as the information gained, and takes most of the chance
 of the points out.  `bounds.bound`, which draws noise for each of its terms, stands beside it.
 
 The learned model is a small network on the two moons.  Its flow starts at t = `start`, where
@@ -30,8 +30,6 @@ p_model is at most -H, so that K = 2.35 asks for a roll that is at least as thin
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +66,7 @@ WITH_DENSITY = tuple(name for name in gallery.ALL if name != "empirical")
 PROBES = ("rademacher", "gaussian")
 SCHEDULES = ("cosine", "linear", "even log-SNR")
 VARIANCES = ("btilde", "beta", "best")
+SURE = (-9.0, 6.0)  # log-SNRs between which the information gained is found exactly, for `chance`
 MOONS = "two_moons"  # what the network learns
 K_PUBLISHED, GAIN_PUBLISHED = 2.35, 6.45  # bits: K and K - L_null of the swiss roll
 
@@ -264,37 +263,30 @@ def information(law: Any, level: float) -> float:
     return float(law.blurred(sigma).entropy()) - noise
 
 
-def chance(
-    chain: Chain, law: Any, levels: np.ndarray, doubts: np.ndarray, x0: np.ndarray, known: float
-) -> np.ndarray:
-    """Rows (n,) of mean 0 that hold most of the chance of `least_bound`.
+def chance(law: Any, levels: np.ndarray, doubts: np.ndarray, known: float) -> np.ndarray:
+    """Rows (n,) of mean 0 that hold most of the chance of `least_bound`, whatever the chain.
 
     In the mean 1/2 int doubt d log-SNR is the information gained (Guo, Shamai and Verdu 2005), here
-    `known` from step K down to step 1; the sum over steps, of any chain, is close to this integral.
+    `known` between the log-SNRs `SURE`; the sum over the steps of a chain is close to the integral.
     """
     from scipy.interpolate import CubicSpline
 
-    last, first = chain.log_snr(np.array([chain.K, 1.0])).tolist()
-    gained = CubicSpline(levels, doubts, axis=1).integrate(last, first)
-    mean = np.asarray(law.mean)
-    second = float(mean @ mean + np.trace(law.cov))
-    end = chain.alpha(chain.K) ** 2 * (np.sum(x0 * x0, axis=1) - second)
-    return np.asarray(0.5 * gained - known + 0.5 * end)
+    gained = CubicSpline(levels, doubts, axis=1).integrate(*SURE)
+    return np.asarray(0.5 * gained - known)
 
 
 def bounds_of_chains(
     config: Config, law: Any, levels: np.ndarray, doubts: np.ndarray, x0: np.ndarray
 ) -> np.ndarray:
     """`least_bound` in nats without its `chance`, (schedule, K, variance, (mean, its error))."""
-    informed = functools.cache(functools.partial(information, law))
-    found = []
-    for schedule, K in itertools.product(SCHEDULES, config.steps):
-        chain = chain_of(schedule, K)
-        last, first = chain.log_snr(np.array([K, 1.0])).round(12).tolist()
-        off = chance(chain, law, levels, doubts, x0, informed(first) - informed(last))
-        for variance in VARIANCES:
-            rows = least_bound(chain, levels, doubts, x0, variance)
-            found.append(mean_and_error(rows - off))
+    low, high = (information(law, level) for level in SURE)
+    off = chance(law, levels, doubts, high - low)
+    found = [
+        mean_and_error(least_bound(chain_of(s, K), levels, doubts, x0, v) - off)
+        for s in SCHEDULES
+        for K in config.steps
+        for v in VARIANCES
+    ]
     return np.reshape(found, (len(SCHEDULES), len(config.steps), len(VARIANCES), 2))
 
 

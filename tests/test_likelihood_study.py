@@ -121,17 +121,15 @@ def test_the_chance_of_a_bound_has_mean_0_and_is_most_of_it(name: str) -> None:
     z = np.random.default_rng(8).standard_normal(x0.shape)
     levels = study.levels_of(dataclasses.replace(TINY, nodes=97))
     doubts = study.uncertainty(law, levels, x0, z)
+    low, high = (study.information(law, level) for level in study.SURE)
+    off = study.chance(law, levels, doubts, high - low)
+    error = off.std() / math.sqrt(len(off))
+    assert abs(off.mean()) < 4.9 * error
+    assert abs(study.chance(law, levels, doubts, 1.05 * (high - low)).mean()) > 4.9 * error
     for schedule in study.SCHEDULES:
-        chain = study.chain_of(schedule, 100)
-        last, first = chain.log_snr(np.array([100, 1.0])).tolist()
-        known = study.information(law, first) - study.information(law, last)
-        off = study.chance(chain, law, levels, doubts, x0, known)
-        rows = study.least_bound(chain, levels, doubts, x0, "beta")
-        assert abs(off.mean()) < 4.9 * off.std() / math.sqrt(len(off))
+        rows = study.least_bound(study.chain_of(schedule, 100), levels, doubts, x0, "best")
         assert (rows - off).std() < 0.1 * rows.std()
         assert (rows - off).mean() > law.entropy()
-        wrong = study.chance(chain, law, levels, doubts, x0, 1.05 * known)
-        assert abs(wrong.mean()) > 4.9 * off.std() / math.sqrt(len(off))
 
 
 def test_the_information_of_a_gaussian() -> None:
