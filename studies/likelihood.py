@@ -842,7 +842,7 @@ def draw_bounds(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
             ax.errorbar(
                 config.steps, gap, error, capsize=1.5, label=words(name), **look(config, name)
             )
-        ax.set(xscale="log", yscale="log", ylim=(1e-3, None))
+        ax.set(xscale="log", yscale="log", ylim=(3e-4, 60))
         ticked(ax, config.steps)
         ax.tick_params(axis="x", labelsize=8)
     for ax, schedule in zip(axes[0], SCHEDULES, strict=True):

@@ -16,7 +16,7 @@ errors belong to a slope: that of the straight line (scatter of the points aroun
 paths or points are drawn, that of the sample.  The orders of theory are those of `samplers.ALL`.
 Some methods come to their strong order late: as long as the error of the drift, which falls faster,
 is large beside that of the noise.  Those of `LATE` are run once more with up to `late_steps[-1]`
-steps (kind "strong, more steps").
+steps (kind "strong, more steps"); under EDM on times even in t the two are not there even then.
 
 "3M, ..." are forms of the third-order multistep method DPM-Solver++ 3M: its published programs give
 the quadratic term half of Taylor's weight and start with a step of first order.
@@ -789,7 +789,13 @@ def draw_kind(config: Config, arrays: dict[str, np.ndarray], kind: str) -> Figur
         ax.set_title(f"{pair[0]}, {words(pair[1])}", fontsize=10)
         floor = chosen(config, arrays, kind, pair)[0][-1]
         if kind == "strong":
-            ax.axhline(floor, color="0.4", lw=0.8, ls="-.", label="error of the fine solution")
+            ax.axhline(
+                floor,
+                color="0.4",
+                lw=0.8,
+                ls="-.",
+                label=f"error of the fine solution, to n = {config.strong_steps[-1]}",
+            )
     for ax in axes.flat:
         guides(ax, (1, 2, 3) if kind != "strong" else (1, 1.5))
     if kind == "strong" and LATE.keys() & set(config.pairs):

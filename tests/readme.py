@@ -246,7 +246,7 @@ def likelihood() -> str:
         f" {worst:.0e} nats at tolerance 1e-9. The best bound of 1000 steps lies {gap} nats above"
         f" the entropy of two moons; a network of its density has KL {kl}. Sohl-Dickstein et al.'s"
         f" 2.35 bits are the exact entropy of their roll at noise {shown(found['noise'], 3)} of its"
-        f" deviation, where 1000 steps reach {shown(best['bound'], 3)} ±"
+        f" deviation, where 1000 steps reach {shown(best['bound'], 4)} ±"
         f" {shown(best['error'], 1)}."
     )
 
