@@ -184,7 +184,7 @@ def test_the_committed_likelihoods_are_exact() -> None:
             float(r["error of bound"]), float(r["error of best bound"])
         )
         assert float(r["best bound"]) > float(r["entropy"]) + 4.9 * float(r["error of best bound"])
-        assert float(r["error of best bound"]) < 0.01
+        assert float(r["error of best bound"]) < 0.3 * float(r["error of bound"])
     [first, _] = rows("_roll")
     assert float(first["-H wanted / bits"]) == 2.35
     assert float(first["-H there"]) == pytest.approx(2.35, abs=1e-3)
