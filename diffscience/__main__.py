@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import diffscience
 
-from .errors import ArgumentError
+from .errors import ArgumentError, CellError
 
 if TYPE_CHECKING:
     import subprocess
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from . import runner
 
 __all__ = ["main"]
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--jobs", type=_jobs, default=1, metavar="N", help="studies at once (default 1)"
+    )
+    run.add_argument(
+        "--engine",
+        default="auto",
+        metavar="E",
+        help="where the cells of sweeps are computed: serial, processes, processes=N,"
+        " dask=tcp://HOST:PORT, slurm or auto (default: a process for each core in full runs of"
+        " one study at a time on the CPU, else serial)",
     )
     run.add_argument(
         "--set",
@@ -191,12 +197,15 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from . import engines
+
     if "numpy" not in sys.modules:
         # Sums in one thread have one order: the same bytes for any number of cores or jobs.
-        for name in _THREADS[:3]:
+        for name in engines.THREADS[:3]:
             os.environ.setdefault(name, "1")
     from . import runner
 
+    engines.check(options.engine)
     known = runner.find(options.studies)
     names = list(known) if "all" in options.names else list(dict.fromkeys(options.names))
     for name in names:
@@ -218,18 +227,28 @@ def _run(options: argparse.Namespace) -> int:
         worst = max(worst, failures.status)
     if worst == 2:  # bad input is told before anything is computed
         return worst
+    plans.sort(key=lambda plan: plan.study.last)  # those that read what the others have found
     if options.jobs > 1 and len(plans) > 1:
-        return max(worst, _run_apart([plan.name for plan in plans], options))
+        groups = [[p.name for p in plans if p.study.last is last] for last in (False, True)]
+        return max(worst, *(_run_apart(names, options) for names in groups if names))
     from .store import Cache
 
     cache = Cache()
-    for plan in plans:
-        with _Failures(plan.name) as failures:
-            result = runner.execute(plan, cache=cache, quiet=options.quiet)
-        worst = max(worst, failures.status)
-        if failures.status == 0:
-            _print(_summary(result))
+    with engines.opened(_engine(plans, options)) as executor:
+        for plan in plans:
+            with _Failures(plan.name) as failures:
+                result = runner.execute(plan, cache=cache, quiet=options.quiet, executor=executor)
+            worst = max(worst, failures.status)
+            if failures.status == 0:
+                _print(_summary(result))
     return worst
+
+
+def _engine(plans: Sequence[runner.Plan], options: argparse.Namespace) -> str:
+    """The engine's name, with auto decided: quick runs are done before a process has started."""
+    name: str = options.engine
+    alone = not options.quick and all(plan.device == "cpu" for plan in plans)
+    return name if name != "auto" else "processes" if alone else "serial"
 
 
 def _summary(result: runner.Result) -> str:
@@ -257,7 +276,10 @@ class _Failures(contextlib.AbstractContextManager["_Failures"]):
         import traceback
 
         with contextlib.suppress(OSError):  # of a stderr that takes nothing
-            traceback.print_exception(kind, error, trace)
+            if isinstance(error, CellError):  # what counts is where the first cell failed
+                sys.stderr.write(error.trace)
+            else:
+                traceback.print_exception(kind, error, trace)
         _say(f"study {self.name} failed with {type(error).__name__}: {error}")
         self.status = 1
         return True
@@ -266,6 +288,7 @@ class _Failures(contextlib.AbstractContextManager["_Failures"]):
 def _command(name: str, options: argparse.Namespace) -> list[str]:
     command = [sys.executable, "-m", "diffscience", "run", name, "--quiet"]
     command += ["--device", options.device]
+    command += ["--engine", "serial" if options.engine == "auto" else options.engine]
     command += ["--quick"] * options.quick
     for flag, value in (
         ("--seed", options.seed),
@@ -283,9 +306,11 @@ def _run_apart(names: list[str], options: argparse.Namespace) -> int:
     import subprocess
     import time
 
+    from . import engines
+
     package = str(Path(diffscience.__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONPATH": path}
+    environment = {**os.environ, **dict.fromkeys(engines.THREADS, "1"), "PYTHONPATH": path}
     waiting, done = list(names), dict[str, int]()
     running: dict[str, subprocess.Popen[bytes]] = {}
     with _terminated_as_interrupted():

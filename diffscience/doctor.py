@@ -26,9 +26,12 @@ __all__ = ["main"]
 _REQUIRED: tuple[str, ...] = (
     *("numpy", "scipy", "torch", "torchsde", "torchdiffeq", "matplotlib", "pandas"),
     *("array-api-compat", "numba", "POT", "scikit-learn", "tqdm", "tabulate", "pillow"),
-    *("safetensors", "platformdirs"),
+    *("safetensors", "platformdirs", "pyarrow", "threadpoolctl"),
 )
-_OPTIONAL = ("jax", "mpmath", "pytest", "hypothesis", "array-api-strict")
+_OPTIONAL = (
+    *("distributed", "submitit"),
+    *("jax", "mpmath", "pytest", "hypothesis", "array-api-strict"),
+)
 _TARGETS = ("julia_bimodal", "skewed_pair", "rings", "checkerboard", "s_curve", "empirical")
 _PROCESSES = ("VP", "EDM", "RectifiedFlow", "Chain.linear")
 

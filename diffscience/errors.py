@@ -1,9 +1,10 @@
-"""The one error class of the package.
+"""The error class of the package, and that of a sweep that could not be finished.
 
     ArgumentError(argument, rule, value)   reads   "ARGUMENT must RULE; got VALUE"
 
 Every function checks its arguments at the door and raises nothing else for a bad one; the command
-line prints the sentence alone and exits with status 2. `whole`, `number` and `instance` are the
+line prints the sentence alone and exits with status 2. `CellError` tells which cells of a sweep
+failed, and why. `whole`, `number` and `instance` are the
 checks that most of them share; arrays have theirs in `arrays`.
 """
 
@@ -11,7 +12,14 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def _short(text: str, limit: int) -> str:
+    """The text on one line of at most `limit` signs."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 class ArgumentError(ValueError):
@@ -34,12 +42,52 @@ class ArgumentError(ValueError):
     def __init__(self, argument: str, rule: str, value: object) -> None:
         self.argument, self.rule, self.value = argument, rule, value
         shown = value if isinstance(value, str) else repr(value)
-        shown = " ".join(shown.split())
-        super().__init__(f"{argument} must {rule}; got {shown[:77] + '...' * (len(shown) > 80)}")
+        super().__init__(f"{argument} must {rule}; got {_short(shown, 80)}")
 
     def __reduce__(self) -> tuple[type[ArgumentError], tuple[str, str, object]]:
         # The three parts, not the sentence: what multiprocessing sends between processes.
         return type(self), (self.argument, self.rule, self.value)
+
+
+class CellError(RuntimeError):
+    """Cells of a sweep failed when they were tried again; all others are done and kept.
+
+    Parameters
+    ----------
+    sweep : its name.
+    failed : (cell, reason) of each that failed; the sentence tells of the first three.
+    cells : how many the sweep has.
+    trace : the traceback of the first, as text.
+
+    Examples
+    --------
+    >>> raise CellError("toy", [({"steps": 4, "seed": 0}, "ValueError: bad luck")], 16)
+    Traceback (most recent call last):
+    ...
+    diffscience.errors.CellError: sweep toy failed in 1 of its 16 cells, the others are kept: \
+steps=4, seed=0 (ValueError: bad luck)
+    """
+
+    def __init__(
+        self,
+        sweep: str,
+        failed: Sequence[tuple[Mapping[str, Any], str]],
+        cells: int,
+        trace: str = "",
+    ) -> None:
+        self.sweep, self.failed, self.cells, self.trace = sweep, list(failed), cells, trace
+        told = [
+            f"{', '.join(f'{k}={v}' for k, v in cell.items())} ({_short(reason, 200)})"
+            for cell, reason in self.failed[:3]
+        ]
+        more = [f"and {len(self.failed) - 3} more"] * (len(self.failed) > 3)
+        super().__init__(
+            f"sweep {sweep} failed in {len(self.failed)} of its {cells} cells,"
+            f" the others are kept: {'; '.join(told + more)}"
+        )
+
+    def __reduce__(self) -> tuple[type[CellError], tuple[Any, ...]]:
+        return type(self), (self.sweep, self.failed, self.cells, self.trace)
 
 
 class CacheWarning(UserWarning):

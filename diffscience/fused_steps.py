@@ -69,7 +69,7 @@ def euler_maruyama(
     packed, sizes = _tables(oracle, grid, eta)
     found = torch.empty((len(places), *y.shape), dtype=y.dtype)
     firsts = range(0, len(y), BLOCK)
-    with _bar(len(firsts)) as bar, ThreadPoolExecutor(min(fused._cpus(), len(firsts) or 1)) as pool:
+    with _bar(len(firsts)) as bar, ThreadPoolExecutor(min(fused.cpus(), len(firsts) or 1)) as pool:
 
         def task(first: int) -> None:
             rows = slice(first, min(first + BLOCK, len(y)))

@@ -16,7 +16,7 @@ so a new plot title draws again from the cache, and a changed formula makes both
 Conventions.  The graph is read from the source, imports inside functions included, and nothing is
 executed.  `import diffscience as ds` counts as the modules that define the names ds.X in use; a
 use that cannot be resolved counts as the whole package.  `study` (seeds and cells) always counts,
-but not what it imports: the runner moves bytes and decides no number.
+but not what it imports: the runner, sweeps and engines move bytes and decide no number.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from typing import Any
 
 import diffscience
 
-__all__ = ["code_version", "commit", "keyword", "packages", "versions"]
+__all__ = ["code_version", "commit", "fingerprint", "keyword", "packages", "versions"]
 
 _PACKAGE = Path(__file__).resolve().parent
 _NAME = "diffscience"
-_LEAVES = frozenset({"study", "plots"})  # counted, but their own imports are not followed
+_LEAVES = frozenset({"study", "sweep", "plots"})  # counted, but their own imports are not followed
 _DYNAMIC = frozenset({"eval", "exec", "globals", "locals", "vars"})  # names are not enough then
 
 COMPUTING = ("numpy", "scipy", "torch", "torchsde", "torchdiffeq", "numba", "POT", "scikit-learn")
-DRAWING = ("matplotlib", "pandas", "pillow", "tabulate")
+DRAWING = ("matplotlib", "pandas", "pillow", "tabulate", "pyarrow")
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -286,6 +286,15 @@ def packages(names: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def fingerprint() -> dict[str, str]:
+    """What decides numbers on this machine: versions of libraries, and the package's own files."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.glob("*.py")):
+        data = path.read_bytes()
+        digest.update(f"{path.name} {len(data)} ".encode() + data)
+    return {"python": platform.python_version(), _NAME: digest.hexdigest()} | packages(COMPUTING)
 
 
 def versions() -> dict[str, str]:

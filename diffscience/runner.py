@@ -4,6 +4,7 @@ Definition.  plan = prepare(name, options) checks everything that can be checked
 computed; result = execute(plan) computes (or reads the cache), draws, and publishes
 
     NAME.csv, NAME.md        the main table           NAME_part.csv, ...   further tables
+    NAME_cells.csv, .parquet the cells of a sweep, one a row
     NAME.png, NAME.svg       the main figure          NAME_part.png, ...   further figures
     NAME_part.gif            animations
     NAME.json                the provenance, written last, with the sha256 of every other file
@@ -26,12 +27,12 @@ import re
 import signal
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from . import files, provenance, store
+from . import files, provenance, store, sweep
 from .errors import ArgumentError
 from .options import changed_config, nearest, resolve_device
 from .study import Run, Study, plain_arrays
@@ -39,6 +40,7 @@ from .study import Run, Study, plain_arrays
 __all__ = ["Plan", "Result", "execute", "find", "load", "prepare", "question", "results"]
 
 _PNG_BYTES, _SVG_BYTES, _GIF_BYTES = 1_000_000, 3_000_000, 3_000_000
+_CELLS = "cells"  # the part of a study's tables that holds one row for each cell of a sweep
 _PART = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*\Z")
 
 
@@ -85,11 +87,7 @@ def load(path: Path) -> tuple[Study, str]:
     Raises ArgumentError if the file defines no STUDY, and whatever the file itself raises.
     """
     source = path.read_text(encoding="utf-8")
-    module = types.ModuleType(f"diffscience_studies.{path.stem}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses and pickles look their module up there
-    exec(compile(source, str(path), "exec"), module.__dict__)
-    study = getattr(module, "STUDY", None)
+    study = getattr(sweep.imported(path, source), "STUDY", None)
     if not isinstance(study, Study):
         raise ArgumentError(f"study {path.name}", "define STUDY = Study(...)", study)
     return study, source
@@ -113,6 +111,7 @@ class Plan:
     changed: tuple[str, ...]
     out: Path
     siblings: tuple[str, ...]
+    others: tuple[str, ...]
 
     @property
     def plain(self) -> bool:
@@ -154,7 +153,9 @@ def prepare(
     if out is None:
         out = Path("figures" if mode == "full" and not changed else "figures-quick")
     siblings = tuple(other for other in known if other.startswith(f"{name}_"))
-    plan = Plan(name, path, study, source, config, seed, device, mode, changed, out, siblings)
+    others = tuple(other for other in known if other != name)
+    about = (config, seed, device, mode, changed, out, siblings, others)
+    plan = Plan(name, path, study, source, *about)
     files.check_folder(out, "--out", locks=True)
     _former_files(plan)
     return plan
@@ -186,14 +187,19 @@ def _former_files(plan: Plan) -> list[str]:
         raise ArgumentError("--out", rule, str(plan.out))
     stem = re.escape(plan.name)
     names = [str(file) for file in former.get("outputs", {})]
-    return [file for file in names if re.fullmatch(rf"{stem}(_\w+)?\.(csv|md|png|svg|gif)", file)]
+    return [
+        file
+        for file in names
+        if re.fullmatch(rf"{stem}(_\w+)?\.(csv|md|parquet|png|svg|gif)", file)
+    ]
 
 
 def results(folder: Path, name: str, path: Path | None = None) -> str:
     """State of a study's full results in a folder: "full", "none", "other", "damaged" or "stale".
 
     "other" are results of a quick or changed run, "damaged" do not fit their provenance, "stale"
-    were made by other code than the study file `path` and the package hold now.
+    were made by other code than the study file `path` and the package hold now, or from other
+    tables than those that stand beside them.
     """
     record = _read_provenance(folder, name)
     if record is None:
@@ -210,7 +216,36 @@ def results(folder: Path, name: str, path: Path | None = None) -> str:
         source = path.read_text(encoding="utf-8")
         if record.get("code") != provenance.code_version(source):
             return "stale"
+    if any(_table_digest(folder, n) != d for n, d in record.get("tables", {}).items()):
+        return "stale"
     return "full"
+
+
+def _table_digest(folder: Path, name: str) -> str:
+    """The digest of NAME.csv; "" if it cannot be read."""
+    try:
+        return files.sha256(files.read_bytes(folder / f"{Path(name).name}.csv"))
+    except OSError:
+        return ""
+
+
+def _tables_of_others(plan: Plan) -> dict[str, bytes]:
+    """name -> NAME.csv of the other studies whose results of the plan's mode stand in its folder.
+
+    Raises ArgumentError for results that are damaged.
+    """
+    found = {}
+    for other in plan.others:
+        record = _read_provenance(plan.out, other)
+        if record is None or record.get("mode") != plan.mode or record.get("changed"):
+            continue
+        for file, digest in record["outputs"].items():
+            if file.endswith(".csv"):
+                data = files.read_bytes(plan.out / Path(file).name)
+                if files.sha256(data) != digest:
+                    raise ArgumentError(file, "be as its study has written it", str(plan.out))
+                found[file.removesuffix(".csv")] = data
+    return found
 
 
 # ------------------------------------------------------------------ executing
@@ -271,6 +306,9 @@ def _tables(plan: Plan, arrays: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         stem = _stem(plan, part)
         text = table.to_csv(index=False, lineterminator="\n")
         yield f"{stem}.csv", text.encode()
+        if part == _CELLS:  # many rows: for programs, which Parquet spares the reading of text
+            yield f"{stem}.parquet", table.to_parquet(None, engine="pyarrow", index=False)
+            continue
         digits = table.attrs.get("digits", {})  # column -> significant digits, 4 for the others
         formats = tuple(f".{digits.get(column, 4)}g" for column in table.columns)
         empty = table.astype(object).where(table.notna(), None)
@@ -321,21 +359,10 @@ def _collect(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return found
 
 
-class _UntilInterrupted:
-    """A cache that takes nothing more once Ctrl-C was pressed.
+class _CtrlC:
+    """Whether Ctrl-C was pressed: a training that it ended may have hidden it from its study."""
 
-    A training that Ctrl-C ends returns what it has reached, and a study may well go on with that;
-    here the run ends before a cell made of it is kept.
-    """
-
-    def __init__(self, cache: store.Cache) -> None:
-        self.key, self.read, self._write = cache.key, cache.read, cache.write
-        self.pressed = False
-
-    def write(self, key: str, arrays: Any, about: Mapping[str, Any]) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self._write(key, arrays, about)
+    pressed = False
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -356,13 +383,22 @@ class _UntilInterrupted:
             signal.signal(signal.SIGINT, former)
 
 
-def execute(plan: Plan, *, cache: store.Cache | None = None, quiet: bool = False) -> Result:
+def execute(
+    plan: Plan,
+    *,
+    cache: store.Cache | None = None,
+    quiet: bool = False,
+    executor: Executor | None = None,
+) -> Result:
     """Compute (or read the cache), draw, and put all files in place together.
+
+    executor : where the cells of sweeps are computed (see `engines.opened`); None: here.
 
     Raises ArgumentError where a file cannot be written or an output is of the wrong kind, and
     whatever the study itself raises; the result that stood there before is then intact.
     """
-    kept = _UntilInterrupted(store.Cache() if cache is None else cache)
+    cache = store.Cache() if cache is None else cache
+    ctrl_c = _CtrlC()
     config = files.canonical(plan.config)
     parts = {
         "study": plan.name,
@@ -373,9 +409,14 @@ def execute(plan: Plan, *, cache: store.Cache | None = None, quiet: bool = False
         "versions": provenance.packages(provenance.COMPUTING),
     }
     code = provenance.code_version(plan.source)
-    run = Run(plan.seed, plan.device, cast(store.Cache, kept), parts, quiet)
+    pressed: Callable[[], bool] = lambda: ctrl_c.pressed  # noqa: E731
+    tables = _tables_of_others(plan) if plan.study.last else {}
+    digests = {name: files.sha256(data) for name, data in tables.items()}
+    texts = {name: data.decode() for name, data in tables.items()}
+    parts |= {"tables": digests} if plan.study.last else {}
+    run = Run(plan.seed, plan.device, cache, parts, quiet, executor, pressed, texts)
     compute: Callable[[], Mapping[str, Any]] = lambda: plan.study.compute(plan.config, run)  # noqa: E731
-    with _one_thread(), kept.watching():
+    with _one_thread(), ctrl_c.watching():
         arrays, seconds, cached = run.kept("", compute)
         record: dict[str, Any] = {
             "name": plan.name,
@@ -396,6 +437,7 @@ def execute(plan: Plan, *, cache: store.Cache | None = None, quiet: bool = False
         "seconds": round(seconds, 3),
         "outputs": {file: files.sha256(data) for file, data in outputs.items()},
     }
+    record |= {"tables": digests} if plan.study.last else {}
     whole = {**outputs, f"{plan.name}.json": files.to_json(record)}
     files.publish(plan.out, plan.name, whole, check=lambda: _former_files(plan))
     return Result(plan.name, plan.out, tuple(whole), seconds, cached)

@@ -15,13 +15,16 @@ Conventions.  Every random stream is  stream(seed, key) = generator seeded by sh
 streams of different keys are independent, none depends on the order in which they are asked for,
 and no global generator is touched.  A cell is a unit of work that is kept on disk as soon as it is
 done, so that an interrupted run continues where it stopped; it must depend on nothing but the
-config, the seed and its own arguments.
+config, the seed and its own arguments.  A sweep is a product of axes with one cell at each point,
+and its cells may be computed anywhere (`engines`).
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import sys
 import time
@@ -32,6 +35,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import ArgumentError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import numpy as np
     import torch
     from matplotlib.figure import Figure
@@ -54,11 +59,15 @@ class Study:
         is the default seed (0 without one).
     quick : the same class with values that run in seconds: what tests and newcomers use.
     compute : (config, run: Run) -> name -> array or tensor.
-    table : (config, arrays) -> DataFrame, or part -> DataFrame.
+    table : (config, arrays) -> DataFrame, or part -> DataFrame.  Part "" gives NAME.csv and
+        NAME.md, part "x" NAME_x.csv and NAME_x.md; part "cells", of one row for each cell of a
+        sweep, NAME_cells.csv and NAME_cells.parquet.
     draw : (config, arrays) -> Figure, or part -> Figure.  Part "" gives NAME.png, part "x"
         NAME_x.png, each with an .svg beside it.
     question : one sentence that ends in a question mark.
     animate : (config, arrays) -> part -> bytes of a GIF (see `plots.gif`).
+    last : whether `compute` reads what the other studies of its folder have found (`Run.table`);
+        such a study runs after them.
 
     Raises ArgumentError if a part is of the wrong kind.
 
@@ -83,6 +92,7 @@ class Study:
     draw: Callable[[Any, Arrays], Figure | Mapping[str, Figure]]
     question: str
     animate: Callable[[Any, Arrays], Mapping[str, bytes]] | None = None
+    last: bool = False
 
     def __post_init__(self) -> None:
         for name in ("config", "quick"):
@@ -100,6 +110,8 @@ class Study:
             raise ArgumentError("question", "be a sentence that ends in '?'", self.question)
         if self.animate is not None and not callable(self.animate):
             raise ArgumentError("animate", "be a function or None", self.animate)
+        if not isinstance(self.last, bool):
+            raise ArgumentError("last", "be True or False", self.last)
 
     @property
     def seed(self) -> int:
@@ -130,7 +142,7 @@ def plain_arrays(values: Any, name: str = "compute") -> Arrays:
 
 
 class Run:
-    """What `compute` is given: random streams, the device, cells and progress bars.
+    """What `compute` is given: random streams, the device, cells, sweeps and progress bars.
 
     Parameters
     ----------
@@ -139,6 +151,10 @@ class Run:
     cache : where cells are kept; None keeps nothing (for tests and notebooks).
     parts : what, besides the cell's name, decides a cell's arrays.
     quiet : no progress bars.
+    executor : where the cells of sweeps are computed (see `engines.opened`); None: here.
+    interrupted : whether Ctrl-C was pressed.  A training that it ends returns what it has reached,
+        and a study may well go on with that; the run ends before a cell made of it is kept.
+    tables : name -> text of the CSV files of other studies, for one that runs `last`.
 
     Examples
     --------
@@ -157,12 +173,17 @@ class Run:
         cache: Cache | None = None,
         parts: Mapping[str, Any] | None = None,
         quiet: bool = True,
+        executor: Executor | None = None,
+        interrupted: Callable[[], bool] = lambda: False,
+        tables: Mapping[str, str] | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ArgumentError("seed", "be a whole number from 0 to 2^63 - 1", seed)
         self.seed, self.device = seed, device
         self._saved_seconds = 0.0  # spent by earlier runs on cells found in the cache
-        self._cache, self._parts, self._quiet = cache, dict(parts or {}), quiet
+        self._cache, self._quiet, self._interrupted = cache, quiet, interrupted
+        self.parts, self.executor = dict(parts or {}), executor
+        self._tables = dict(tables or {})
         self._names: set[str] = set()
         self._generators: list[object] = []  # kept, so that an id cannot come back
 
@@ -203,16 +224,72 @@ class Run:
         Raises ArgumentError if the name was used before in this run, and if a generator is handed
         to two cells: a run that continues would skip the first and so change the second.
         """
-        if name in self._names:
-            raise ArgumentError("cell", "have a name of its own in its run", name)
+        self._name("cell", name)
         for arg in args:
             if type(arg).__name__ in ("Generator", "RandomState", "BitGenerator"):
                 if any(arg is seen for seen in self._generators):
                     rule = "get a generator of its own, run.generator(name)"
                     raise ArgumentError(f"cell {name!r}", rule, "one that another cell has used")
                 self._generators.append(arg)
-        self._names.add(name)
         return self.kept(name, lambda: function(*args))[0]
+
+    def _name(self, kind: str, name: str) -> None:
+        """Note the name of a cell or sweep; ArgumentError if one before had it."""
+        if name in self._names:
+            raise ArgumentError(kind, "have a name of its own in its run", name)
+        self._names.add(name)
+
+    def sweep(
+        self,
+        name: str,
+        function: Callable[..., Mapping[str, Any]],
+        axes: Mapping[str, Iterable[Any]],
+        config: Any,
+        *,
+        where: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> Arrays:
+        """function(config, run, **cell) for every cell of a product of axes, as columns.
+
+            cells = {cell in axis_1 x axis_2 x ... : where(cell)},  the last axis fastest
+
+        Parameters
+        ----------
+        name : of the sweep, unlike that of every other cell and sweep of the run.
+        function : a top-level function of the study file (or of a module that can be imported),
+            so that another process finds it by name.  It returns name -> number, text or array,
+            with the same names and shapes for all cells, and must be a pure function of its
+            arguments: `config`, a fresh Run of the same seed and device that keeps and shows
+            nothing, and the cell's own values as keywords.  Ask its streams by key, as in
+            run.generator("x", target, seed).
+        axes : name -> values (text, whole numbers, numbers or bools; one kind for an axis).
+        config : what the function sees of the study's config.  It is part of what decides a cell,
+            and the study's whole config is not: pass no more than the cells need, and a longer
+            axis leaves the finished cells as they are.
+        where : which cells to compute; None: all.
+
+        Returns each axis as an array (cells,) and each value as an array (cells, ...), in the
+        order of the cells; `sweep.frame` makes a table of them.
+
+        The cells go to the run's `executor`.  Each is kept as soon as it is done.  One that raises
+        is tried once more, one whose worker dies twice more; when all others are done, those that
+        failed are told of in one CellError.  The same run then computes only those.
+        Raises ArgumentError for bad arguments, and as soon as a cell returns other names or shapes
+        than one before.
+
+        Examples
+        --------
+        >>> def noise(config, run, scale, seed):
+        ...     return {"x": scale * run.generator("noise", seed).standard_normal()}
+        >>> columns = Run(1).sweep("noise", noise, {"scale": (1, 2), "seed": range(3)}, None)
+        >>> columns["scale"], columns["seed"]
+        (array([1, 1, 1, 2, 2, 2]), array([0, 1, 2, 0, 1, 2]))
+        >>> bool(abs(columns["x"][3:] / columns["x"][:3] - 2).max() < 1e-15)
+        True
+        """
+        from .sweep import computed
+
+        self._name("sweep", name)
+        return computed(self, name, function, axes, config, where)
 
     def kept(
         self, name: str, function: Callable[[], Mapping[str, Any]]
@@ -221,27 +298,74 @@ class Run:
 
         The runner keeps the whole of `compute` under the name "".
         """
-        if self._cache is not None:
-            found = self._cache.read(self._cache.key({**self._parts, "cell": name}))
-            if found is not None:
-                arrays, seconds = found[0], float(found[1]["seconds"])
-                self._saved_seconds += seconds
-                return arrays, seconds, True
+        about = {**self.parts, "cell": name}
+        found = self.recall(about)
+        if found is not None:
+            return *found, True
         start, saved = time.perf_counter(), self._saved_seconds
         arrays = plain_arrays(function(), f"cell {name!r}" if name else "compute")
         seconds = time.perf_counter() - start + self._saved_seconds - saved
-        if self._cache is not None:
-            about = {**self._parts, "cell": name}
-            self._cache.write(self._cache.key(about), arrays, {**about, "seconds": seconds})
+        self.remember(about, arrays, seconds)
         return arrays, seconds, False
+
+    def recall(self, about: Mapping[str, Any]) -> tuple[Arrays, float] | None:
+        """(arrays, seconds that they took) of what the cache keeps for `about`; None if nothing."""
+        found = None if self._cache is None else self._cache.read(self._cache.key(about))
+        if found is None:
+            return None
+        seconds = float(found[1]["seconds"])
+        self.count_seconds(seconds)
+        return found[0], seconds
+
+    def remember(
+        self, about: Mapping[str, Any], arrays: Arrays, seconds: float, *, whole: bool = False
+    ) -> None:
+        """Keep arrays in the cache, if there is one.
+
+        whole : they were made where Ctrl-C does not reach; others are not kept once it is pressed.
+        """
+        if self._cache is None:
+            return
+        if self._interrupted() and not whole:
+            raise KeyboardInterrupt
+        self._cache.write(self._cache.key(about), arrays, {**about, "seconds": seconds})
+
+    def count_seconds(self, seconds: float) -> None:
+        """Count seconds of computing that did not pass here and now: before, or in a worker."""
+        self._saved_seconds += seconds
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows of NAME.csv, which another study of the same mode has left in the folder.
+
+        Only a study that runs `last` is given any. Raises ArgumentError where there is none.
+
+        >>> Run(1, tables={"toy": "n,error\\n10,0.5\\n"}).table("toy")
+        [{'n': '10', 'error': '0.5'}]
+        """
+        if name not in self._tables:
+            known = ", ".join(sorted(self._tables)) or "none"
+            raise ArgumentError("table", f"be one that another study has left ({known})", name)
+        return list(csv.DictReader(io.StringIO(self._tables[name])))
 
     def progress(self, work: Iterable[Any] | int, description: str = "") -> Iterator[Any]:
         """Iterate over `work` (or range(work)); a bar on stderr shows it if that is a terminal."""
+        return iter(self.bar(range(work) if isinstance(work, int) else work, description))
+
+    def bar(
+        self,
+        work: Iterable[Any] | None = None,
+        description: str = "",
+        *,
+        total: int | None = None,
+        done: int = 0,
+    ) -> Any:
+        """A tqdm bar over `work`, or one of `total` steps, `done` of them done, to be updated."""
         from tqdm import tqdm
 
-        items = range(work) if isinstance(work, int) else work
         hidden = True if self._quiet else None  # None: hidden unless stderr is a terminal
-        return iter(tqdm(items, desc=description, disable=hidden, leave=False, file=sys.stderr))
+        return tqdm(
+            work, description, total, leave=False, file=sys.stderr, disable=hidden, initial=done
+        )
 
 
 def run_file(path: str, argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from diffscience import files, options, plots, provenance, runner, store
@@ -525,6 +526,65 @@ def test_results_of_a_folder(folder: Path) -> None:
     assert state() == "full"
     (Path("figures") / "toy.csv").write_text("row,mean\n")
     assert state() == "damaged"
+
+
+LAST = """
+import dataclasses
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from diffscience.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    table: str = "toy"
+
+
+def compute(config, run):
+    return {"std": [float(row["std"]) for row in run.table(config.table)]}
+
+
+STUDY = Study(
+    Config(), Config(), compute, lambda config, arrays: pd.DataFrame(arrays),
+    lambda config, arrays: Figure(), "What do the others say?", last=True,
+)
+"""
+
+
+def test_a_study_that_runs_last_reads_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes after them, sees those of its own mode alone, and is stale when they change."""
+    from diffscience.__main__ import main
+
+    path = folder / "studies" / "a_page.py"
+    path.write_text(LAST)
+    options = ["--studies", "studies", "--device", "cpu"]
+    assert main(["run", "a_page", *options]) == 2
+    assert (
+        "table must be one that another study has left (none); got toy" in capsys.readouterr().err
+    )
+    for jobs in ("1", "2"):
+        assert main(["run", "all", "--out", f"figures-{jobs}", "--jobs", jobs, *options]) == 0
+        told, wanted = (
+            pd.read_csv(f"figures-{jobs}/{name}.csv")["std"] for name in ("a_page", "toy")
+        )
+        assert told.tolist() == wanted.tolist()
+    run(folder)
+    assert main(["run", "a_page", *options]) == 0
+    assert runner.results(Path("figures"), "a_page", path) == "full"
+    assert main(["run", "a_page", "--quick", "--out", "figures-quick", *options]) == 2
+    edit(folder, "config.scale *", "2 * config.scale *")
+    run(folder)
+    assert runner.results(Path("figures"), "a_page", path) == "stale"
+    assert main(["run", "a_page", *options]) == 0
+    assert runner.results(Path("figures"), "a_page", path) == "full"
+    (Path("figures") / "toy.csv").write_text("row,mean,std\n")
+    capsys.readouterr()
+    assert main(["run", "a_page", *options]) == 2
+    assert "toy.csv must be as its study has written it" in capsys.readouterr().err
 
 
 def test_outputs_that_are_gone_are_removed(folder: Path) -> None:
