@@ -9,7 +9,12 @@
 
 (Ho et al. 2020, eqs. 5, 8 and 12; the square in w_k is missing from the note "ddpm".) The variances
 are log s_k^2 = mix log beta_k + (1 - mix) log btilde_k, with btilde_1, which is 0, replaced by
-btilde_2 (Nichol and Dhariwal 2021). Bounds are in nats per point; `Bound.in_bits` converts.
+btilde_2 (Nichol and Dhariwal 2021); or any of `variances`, with S in the place of s_k^2 I:
+
+    L_(k-1)     = (btilde_k tr S^-1 - D + log det S - D log btilde_k + d^T S^-1 d)/2,
+                  d = c (x0 - x0_model)
+
+Bounds are in nats per point; `Bound.in_bits` converts.
 
 With the exact model E |eps - E[eps|x]|^2 = alpha^2/sigma^2 E tr Cov(x0 | x_k), which gives the best
 value that any model can attain.
@@ -24,31 +29,15 @@ from typing import Any
 
 import numpy as np
 
+from . import weightings
 from .arrays import Array, Draws, finite, like, namespace, numpy, wide
 from .chain import Chain
-from .errors import ArgumentError, instance, number
-from .losses import simple
+from .errors import ArgumentError, instance
+from .losses import noised, simple
 from .models import Model, Oracle
 from .transition import floating
-
-
-def best_simple(oracle: Oracle, t: float) -> float:
-    """The least value of L_simple at time t, alpha^2/sigma^2 E tr Cov(x0 | x_t); D <= 2.
-
-    >>> import diffscience as ds
-    >>> chain = ds.Chain.linear(10, 0.1, 0.5)
-    >>> normal = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
-    >>> round(best_simple(ds.Oracle(normal, chain), 3), 9) == round(float(chain.alpha(3)) ** 2, 9)
-    True
-    """
-    instance("oracle", oracle, Oracle)
-    process = oracle.process
-    finite("t", t, ())
-    if not process.var(t) > 0:
-        raise ArgumentError("t", "lie where the process has noise", t)
-    x, w = oracle.at(t).quadrature()
-    trace = np.trace(oracle.posterior_cov(x, t), axis1=-2, axis2=-1)
-    return float(process.alpha(t) ** 2 / process.var(t) * np.sum(w * trace))
+from .variances import Spread, Variance, alone, bridge, on_chain
+from .weightings import best_simple as best_simple  # what any model can attain of L_simple
 
 
 @dataclass(frozen=True)
@@ -111,21 +100,16 @@ def variances(chain: Chain, mix: float = 0.0) -> np.ndarray:
     True
     """
     instance("chain", chain, Chain)
-    number("mix", mix, 0, 1)
-    k = np.arange(1, chain.K + 1)
-    small = chain.betas * chain.var(k - 1) / chain.var(k)
-    small[0] = small[1] if chain.K > 1 else chain.betas[0]
-    return chain.betas**mix * small ** (1 - mix)
+    return chain.variances(mix)
 
 
 def _weights(chain: Chain, mix: float) -> tuple[np.ndarray, np.ndarray]:
     """w_k and the model-free part of each term per dimension, for k = 1..K."""
     s2 = variances(chain, mix)
     k = np.arange(1, chain.K + 1)
-    beta, var = chain.betas, chain.var(k)
-    w = beta**2 / (2 * s2 * (1 - beta) * var)
+    w = weightings.bound(chain, k, mix)
     r = np.ones(chain.K)
-    r[1:] = (beta * chain.var(k - 1) / var)[1:] / s2[1:]
+    r[1:] = (chain.betas * chain.var(k - 1) / chain.var(k))[1:] / s2[1:]
     free = 0.5 * (r - 1 - np.log(r))
     free[0] = 0.5 * np.log(2 * math.pi * s2[0])  # L_0 is a log-density, not a divergence
     return w, free
@@ -143,11 +127,14 @@ def bound(
     generator: Any,
     *,
     mix: float = 0.0,
+    variance: Variance | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Bound:
     """The bound of a model of a `Chain` on data x0 (n, D), one noise per point and step.
 
     Every term of every point is drawn independently; `error` is that of the mean over the points.
+
+    variance : of `variances`, in the place of `mix`.
 
     >>> import diffscience as ds
     >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), Chain.cosine(50))
@@ -155,8 +142,10 @@ def bound(
     >>> bool(abs(drawn.total - best_bound(oracle).total) < 5 * drawn.error)
     True
     """
-    chain = _chain(model)
+    chain = on_chain(model)
     w, free = _weights(chain, mix)
+    if variance is not None:
+        alone(mix, variance)
     x0 = floating("x0", x0)
     finite("x0", x0)
     if x0.ndim != 2 or len(x0) < 2:
@@ -166,11 +155,16 @@ def bound(
     rows = np.empty((n, chain.K + 1))
     for k in progress(range(1, chain.K + 1)):
         noise = namespace(x0).astype(like(draws.normal(n, dim), x0), x0.dtype, copy=False)
-        rows[:, k - 1] = dim * free[k - 1] + w[k - 1] * numpy(simple(model, x0, float(k), noise))
+        if variance is None:
+            off = numpy(simple(model, x0, float(k), noise))
+            rows[:, k - 1] = dim * free[k - 1] + w[k - 1] * off
+        else:
+            rows[:, k - 1] = numpy(_term(model, x0, float(k), noise, variance))
     rows[:, -1] = _prior(chain, np.sum(numpy(wide(x0)) ** 2, axis=-1), dim)
     if not np.isfinite(rows).all():
         k = int(np.argmin(np.isfinite(rows).all(axis=0))) + 1
-        raise ArgumentError("model", f"answer with a finite eps (step {k})", "NaN or infinity")
+        what = "eps" if variance is None else "x0, and the variance be positive"
+        raise ArgumentError("model", f"answer with a finite {what} (step {k})", "NaN or infinity")
     totals, root = rows.sum(axis=1), math.sqrt(n)
     errors = rows.std(axis=0, ddof=1) / root
     return Bound(
@@ -178,10 +172,41 @@ def bound(
     )
 
 
-def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
+def _divergence(k: float, small: float, spread: Spread, off: Array) -> Array:
+    """A term of the bound, (n,), with btilde and d^T S^-1 d; for k = 1 a log-density."""
+    dim = spread.values.shape[-1]
+    if k == 1:
+        return 0.5 * (dim * math.log(2 * math.pi) + spread.log_det + off)
+    inverse = namespace(off).sum(1 / spread.values, axis=-1)
+    return 0.5 * (small * inverse - dim + spread.log_det - dim * math.log(small) + off)
+
+
+def _term(model: Model, x0: Array, k: float, noise: Array, variance: Variance) -> Array:
+    """The term of step k for each point and its noise, (n,)."""
+    x = noised(model.process, x0, k, noise)
+    guess, s2 = variance(model, x, k - 1, k)
+    c, _, small = bridge(model.process, k - 1, k)
+    spread = Spread.of(s2, x)
+    return _divergence(k, small, spread, spread.squared(c * (wide(x0) - wide(guess))))
+
+
+def _best_term(oracle: Oracle, k: float, variance: Variance) -> float:
+    """The mean of `_term` for the exact model, by quadrature."""
+    x, w = oracle.at(k).quadrature()
+    _, s2 = variance(oracle, x, k - 1, k)
+    c, _, small = bridge(oracle.process, k - 1, k)
+    spread = Spread.of(s2, x)
+    off = spread.ratio(c * c * oracle.posterior_cov(x, k))
+    return float(np.sum(w * _divergence(k, small, spread, off)))
+
+
+def best_bound(oracle: Oracle, *, mix: float = 0.0, variance: Variance | None = None) -> Bound:
     """The least bound that any model of the chain can attain with these variances, exactly.
 
     By quadrature (D <= 2). It lies above the entropy of the law by the price of Gaussian steps.
+
+    variance : of `variances`, in the place of `mix`; `variances.exact(oracle)` gives the least of
+        all.
 
     >>> import diffscience as ds
     >>> law = ds.GaussianMixture([1.0], [[0.0]], [[[1.0]]])
@@ -190,21 +215,19 @@ def best_bound(oracle: Oracle, *, mix: float = 0.0) -> Bound:
     True
     """
     instance("oracle", oracle, Oracle)
-    chain = _chain(oracle)
+    chain = on_chain(oracle)
     w, free = _weights(chain, mix)
-    dim = oracle.law.dim
-    best = np.array([best_simple(oracle, float(k)) for k in range(1, chain.K + 1)])
+    if variance is not None:
+        alone(mix, variance)
+    dim, steps = oracle.law.dim, range(1, chain.K + 1)
     mean, cov = numpy(oracle.law.mean), numpy(oracle.law.cov)
     prior = _prior(chain, float(mean @ mean + np.trace(cov)), dim)
-    terms = np.concatenate([dim * free + w * best, [prior]])
+    if variance is None:
+        between = dim * free + w * np.array([best_simple(oracle, float(k)) for k in steps])
+    else:
+        between = np.array([_best_term(oracle, float(k), variance) for k in steps])
+    terms = np.append(between, prior)
     return Bound(terms, np.zeros(len(terms)), float(terms.sum()), 0.0, dim)
-
-
-def _chain(model: Model) -> Chain:
-    instance("model", model, Model)
-    if not isinstance(model.process, Chain):
-        raise ArgumentError("model", "belong to a discrete Chain", model.process)
-    return model.process
 
 
 __all__ = ["Bound", "best_bound", "best_simple", "bound", "variances"]

@@ -76,15 +76,16 @@ class Chain(Process):
         Nichol and Dhariwal 2021, eq. 17.
         """
         number("beta_max", beta_max, 0, 1, "()")
-        t = np.arange(_steps(K) + 1) / K
-        betas = Cosine(s).between(t[:-1], t[1:]).var
-        return cls(np.minimum(betas, beta_max))
+        return cls.of(Cosine(s), np.arange(_steps(K) + 1) / K, beta_max)
 
     @classmethod
     def sigmoid(
         cls, K: int, beta_1: float = 1e-4, beta_K: float = 0.02, reach: float = 6.0
     ) -> Chain:
-        """beta_k = beta_1 + (beta_K - beta_1) / (1 + exp(-u_k)), u_k even in [-reach, reach]."""
+        """beta_k = beta_1 + (beta_K - beta_1) / (1 + exp(-u_k)), u_k even in [-reach, reach].
+
+        The chain of the process `Sigmoid` is another one: `Chain.of(Sigmoid(), times, 0.999)`.
+        """
         for name, value in (("beta_1", beta_1), ("beta_K", beta_K), ("reach", reach)):
             number(name, value)
         u = np.linspace(-reach, reach, _steps(K))
@@ -103,17 +104,24 @@ class Chain(Process):
         return cls(top * b**power * (2 - b) / (m**power * (2 - m)))
 
     @classmethod
-    def of(cls, process: Process, times: Array) -> Chain:
+    def of(cls, process: Process, times: Array, beta_max: float = 1.0) -> Chain:
         """A variance-preserving process looked at on a grid 0 = t_0 < ... < t_K.
 
+        beta_max : a ceiling on beta, below 1 where alpha(t_K) = 0, whose beta_K would be 1.
+
         Raises ArgumentError where the process does not preserve variance: no betas describe it.
+
+        >>> from diffscience import Polynomial
+        >>> Chain.of(Polynomial(), [0.0, 0.5, 1.0], 0.999).betas.tolist()
+        [0.4375, 0.999]
         """
+        number("beta_max", beta_max, 0, 1, "(]")
         instance("process", process, Process)
         t = numpy(finite("times", times, (None,)))
-        step = process.between(t[:-1], t[1:])
-        if not np.allclose(step.scale**2 + step.var, 1.0, rtol=0, atol=1e-12):
+        # At the times: what rounding leaves of a step is large beside steps of 1e-5.
+        if not np.allclose(process.alpha(t) ** 2 + process.var(t), 1.0, rtol=0, atol=1e-12):
             raise ArgumentError("process", "preserve variance", process)
-        return cls(np.asarray(step.var))
+        return cls(np.minimum(process.between(t[:-1], t[1:]).var, beta_max))
 
     def _times(self, name: str, t: Array) -> Array:
         times = super()._times(name, t)
@@ -122,11 +130,29 @@ class Chain(Process):
             raise ArgumentError(name, f"be a whole number of steps of {self!r}", _shown(times))
         return times
 
-    def _sum(self, k: Array) -> Array:
+    def variances(self, mix: float = 0.0) -> np.ndarray:
+        """s_k^2 for k = 1..K, (K,): log s_k^2 = mix log beta_k + (1 - mix) log btilde_k.
+
+        btilde_k = beta_k var(k - 1)/var(k) is the variance of q(x_(k-1) | x_k, x0); btilde_1 = 0 is
+        replaced by btilde_2 (Nichol and Dhariwal 2021, section 3.1).
+
+        >>> bool(np.allclose(Chain.linear(10).variances(1.0), Chain.linear(10).betas))
+        True
+        """
+        number("mix", mix, 0, 1)
+        k = np.arange(1, self.K + 1)
+        small = self.betas * self.var(k - 1) / self.var(k)
+        small[0] = small[1] if self.K > 1 else self.betas[0]
+        return self.betas**mix * small ** (1 - mix)
+
+    def entry(self, table: np.ndarray, k: Array) -> Array:
+        """table[k] for the times k (*b) in 0..K, in float64 beside them."""
         xp = namespace(k)
-        index = xp.astype(k, xp.int64)
-        table = like(self._log, k)  # type: ignore[attr-defined]
-        return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), k.shape)
+        index = xp.reshape(xp.astype(k, xp.int64), (-1,))
+        return xp.reshape(xp.take(like(table, k), index, axis=0), k.shape)
+
+    def _sum(self, k: Array) -> Array:
+        return self.entry(self._log, k)  # type: ignore[attr-defined]
 
     def _alpha(self, t: Array) -> Array:
         return namespace(t).exp(0.5 * self._sum(t))

@@ -14,6 +14,7 @@ With J psi its Jacobian and X ~ p (Hyvarinen 2005; Vincent 2011; Song et al. 201
     multilevel          the mean of lambda(sigma_i) denoising_at over the levels (NCSN)
     score_denoising     lambda(t) |score_model(x_t, t) + z/sigma(t)|^2, any process and weighting
     simple              |z - eps_model(x_t, t)|^2                       (Ho et al. 2020, eq. 14)
+    weighted            w(t) |z - eps_model(x_t, t)|^2, any of `weightings`, by what is predicted
 
     C = 1/2 E|s|^2,     C_sigma = 1/2 (D/sigma^2 - E|s_sigma|^2)
 
@@ -31,12 +32,14 @@ from typing import Any
 
 import numpy as np
 
+from . import weightings
 from .arrays import Array, Draws, finite, is_torch, like, namespace, numpy, paired, wide
-from .errors import ArgumentError, instance, number, whole
+from .errors import ArgumentError, function, instance, number, whole
 from .models import Model
 from .process import Process
 from .targets import Target
 from .transition import Transition, floating
+from .weightings import Weighting
 
 Loss = Callable[[Any, Array, Array, Array], Array]
 Psi = Callable[[Array], Array]
@@ -279,13 +282,70 @@ def denoising(model: Any, x0: Array, t: Array, noise: Array) -> Array:
     >>> torch.equal(denoising(model, x0, t, z), simple(model, x0, t, z))
     True
     """
-    from .network import PREDICTIONS, Coefficients, Network
+    from .network import PREDICTIONS, Network
 
     instance("model", model, Network)
     x = noised(model.process, x0, t, noise)
-    target = PREDICTIONS[model.predicts].target(x0, noise, Coefficients(model.process, x, t))
-    off = model.prediction(x, t) - target
+    off = model.prediction(x, t) - PREDICTIONS[model.predicts].target(
+        x0, noise, model.coefficients(x, t)
+    )
     return namespace(off).sum(off * off, axis=-1)
+
+
+def weighted(
+    model: Model,
+    x0: Array,
+    t: Array,
+    noise: Array,
+    weight: Weighting = weightings.simple,
+) -> Array:
+    """weight(t) |noise - eps_model(x_t, t)|^2 of each row, (*b), for whatever a network predicts.
+
+    Of a `Network` the error is taken in its own prediction y, times sqrt(weight) d eps/dy: no
+    division loses digits, and rows are finite at the ends of time wherever the product is, in
+    single precision too. Of any other model it is that of its eps.
+
+    weight : (process, t) -> (*b), one of `weightings` or another.
+
+    >>> import torch, diffscience as ds
+    >>> model = ds.Network(ds.nets.MLP(1, widths=(8,)), ds.EDM(), predicts="x0")
+    >>> x0, t, z = torch.zeros(4, 1), torch.full((4,), 2.0), torch.ones(4, 1)
+    >>> rows = weighted(model, x0, t, z, ds.weightings.x0)  # 4 |z - eps|^2 = |x0 - x0_model|^2
+    >>> torch.allclose(rows, denoising(model, x0, t, z))
+    True
+    """
+    from .network import Network
+
+    instance("model", model, Model)
+    function("weight", weight)
+    x = noised(model.process, x0, t, noise)
+    if isinstance(model, Network):
+        off = eps_error(model, model.prediction(x, t), x0, t, noise, weight)
+    else:
+        off = _rooted(like(weight(model.process, t), x), model.eps(x, t) - noise)
+    return namespace(off).sum(off * off, axis=-1)
+
+
+def eps_error(
+    network: Any, prediction: Array, x0: Array, t: Array, noise: Array, weight: Weighting
+) -> Array:
+    """sqrt(weight) (eps_model - noise) of a `Network` whose prediction at (x_t, t) is known.
+
+    (*b, D); the sum of its squares is `weighted`.
+    """
+    from .network import PREDICTIONS
+
+    inner = weightings.inside(network.process, t)
+    target = PREDICTIONS[network.predicts].target(x0, noise, network.coefficients(x0, inner))
+    slope = network.slope(x0, inner)[..., 0]
+    return _rooted(like(weight(network.process, t), x0), prediction - target, slope)
+
+
+def _rooted(weight: Array, off: Array, slope: Array | float = 1.0) -> Array:
+    """sqrt(weight) slope off: one factor of two that may be huge and tiny."""
+    xp = namespace(off)
+    factor = xp.astype(xp.sqrt(weight) * slope, off.dtype, copy=False)
+    return off * (factor[..., None] if factor.ndim else factor)
 
 
 def score_denoising(

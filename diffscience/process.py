@@ -481,3 +481,137 @@ class RectifiedFlow(Process):
     def _time(self, log_snr: Array) -> Array:
         # t/(1 - t) = e^(-log_snr/2)
         return 1 / (1 + namespace(log_snr).exp(0.5 * log_snr))
+
+
+@dataclass(frozen=True)
+class Sigmoid(Process):
+    """Variance-preserving process whose alpha^2 falls along a sigmoid (Jabri et al. 2022; T = 1).
+
+    alpha^2 = (S(u(1)) - S(u(t)))/(S(u(1)) - S(u(0))),  var = 1 - alpha^2,
+    u(t) = (start + (end - start) t)/tau,  S(u) = 1/(1 + e^-u)
+
+    Their figure 8 and algorithm 1 of Chen 2023, without the floor of 1e-9 that both put under
+    alpha^2: alpha is 0 at T, where its slope is infinite. `Chain.sigmoid` is another one: its betas
+    follow a sigmoid.
+
+    >>> process = Sigmoid()
+    >>> round(process.alpha(0.5), 6), round(process.var(0.5), 6)
+    (0.707107, 0.5)
+    """
+
+    start: float = -3.0
+    end: float = 3.0
+    tau: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("tau", self.tau, 0, ends="()")
+        number("start", self.start, -100 * self.tau, 100 * self.tau)
+        number("end", self.end, -100 * self.tau, 100 * self.tau)
+        if self.end <= self.start:
+            raise ArgumentError("end", f"exceed start = {self.start}", self.end)
+
+    @property
+    def _speed(self) -> float:
+        return (self.end - self.start) / self.tau
+
+    def _u(self, t: Array) -> Array:
+        return self.start / self.tau + self._speed * t
+
+    def _fall(self, s: Array, t: Array) -> Array:
+        """S(u(t)) - S(u(s)), free of cancellation."""
+        xp = namespace(s + t)
+        cosines = xp.cosh(0.5 * self._u(s + 0.0 * t)) * xp.cosh(0.5 * self._u(t + 0.0 * s))
+        return 0.5 * xp.sinh(0.5 * self._speed * (t - s)) / cosines
+
+    @property
+    def _whole(self) -> float:
+        low, high = self._u(0.0), self._u(1.0)
+        return 0.5 * math.sinh(0.5 * (high - low)) / math.cosh(0.5 * low) / math.cosh(0.5 * high)
+
+    def _alpha(self, t: Array) -> Array:
+        xp, var = namespace(t), self._var(t)  # 1 - var is 1 at t = 0, to the last digit
+        return xp.sqrt(xp.where(var < 0.5, 1 - var, self._fall(t, 1.0) / self._whole))
+
+    def _var(self, t: Array) -> Array:
+        return self._fall(0.0, t) / self._whole
+
+    def _dalpha(self, t: Array) -> Array:
+        xp, alpha = namespace(t), self._alpha(t)
+        safe = xp.where(alpha > 0, alpha, xp.ones_like(alpha))
+        slope = -0.5 * self._dvar(t) / safe
+        return xp.where(alpha > 0, slope, xp.full_like(slope, -math.inf))
+
+    def _dvar(self, t: Array) -> Array:
+        return 0.25 * self._speed / namespace(t).cosh(0.5 * self._u(t)) ** 2 / self._whole
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        # 1 - alpha(t)^2/alpha(s)^2
+        xp, left = namespace(t), self._fall(s, 1.0)
+        return self._fall(s, t) / xp.where(left > 0, left, xp.ones_like(left))
+
+    def _time(self, log_snr: Array) -> Array:
+        # u(t) = logit(S(u(0)) + var (S(u(1)) - S(u(0)))), as a step from whichever end is nearer.
+        xp, zero = namespace(log_snr), 0.0 * log_snr
+
+        def step(edge: float, share: Array) -> Array:
+            rise = share * self._whole
+            here, rest = 1 / (1 + math.exp(-edge)), 1 / (1 + math.exp(edge))
+            return (xp.log1p(rise / here) - xp.log1p(-rise / rest)) / self._speed
+
+        var, left = (xp.exp(-xp.logaddexp(zero, sign * log_snr)) for sign in (1, -1))
+        early = log_snr > 0
+        half = xp.full_like(var, 0.5)
+        first = step(self._u(0.0), xp.where(early, var, half))
+        last = step(-self._u(1.0), xp.where(early, half, left))
+        return xp.where(early, first, 1 - last)
+
+
+@dataclass(frozen=True)
+class Polynomial(Process):
+    """Variance-preserving process with alpha = 1 - t^power (Hoogeboom et al. 2022; T = 1).
+
+    var = t^power (2 - t^power); power >= 1, 2 in their appendix B, whose offset s of 1e-5 at both
+    ends is left out. `Chain.polynomial` is another one: its betas follow a polynomial.
+
+    >>> process = Polynomial()
+    >>> round(process.alpha(0.5), 6), round(process.var(0.5), 6)
+    (0.75, 0.4375)
+    """
+
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        number("power", self.power, 1)
+
+    def _rise(self, s: Array, t: Array) -> Array:
+        """t^power - s^power for s <= t, free of cancellation."""
+        xp, zero = namespace(t), 0.0 * t
+        gap = (t - s) / xp.where(t > 0, t, 1.0 + zero)
+        near = gap < 0.5
+        close = -xp.expm1(self.power * xp.log1p(xp.where(near, -gap, zero)))
+        return t**self.power * xp.where(near, close, 1 - (1 - gap) ** self.power)
+
+    def _alpha(self, t: Array) -> Array:
+        return self._rise(t, 0.0 * t + 1.0)
+
+    def _var(self, t: Array) -> Array:
+        return t**self.power * (1 + self._alpha(t))
+
+    def _dalpha(self, t: Array) -> Array:
+        return -self.power * t ** (self.power - 1)
+
+    def _dvar(self, t: Array) -> Array:
+        return -2 * self._dalpha(t) * self._alpha(t)
+
+    def _gap(self, s: Array, t: Array) -> Array:
+        # 1 - alpha(t)^2/alpha(s)^2 as a product of difference and sum
+        xp, start = namespace(t), self._alpha(s)
+        safe = xp.where(start > 0, start, xp.ones_like(start))
+        return self._rise(s, t) * (start + self._alpha(t)) / (safe * safe)
+
+    def _time(self, log_snr: Array) -> Array:
+        # t^power = 1 - alpha = var/(1 + alpha)
+        xp, zero = namespace(log_snr), 0.0 * log_snr
+        var = xp.exp(-xp.logaddexp(zero, log_snr))
+        alpha = xp.exp(-0.5 * xp.logaddexp(zero, -log_snr))
+        return (var / (1 + alpha)) ** (1 / self.power)

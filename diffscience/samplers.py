@@ -44,6 +44,7 @@ from .models import Model
 from .prior import prior as prior  # a run starts here
 from .process import Process
 from .states import States, Times
+from .variances import Spread, Variance, alone, bridge
 
 
 def forward(process: Process, x0: Array, times: Times, generator: Any) -> States:
@@ -65,6 +66,7 @@ def ancestral(
     generator: Any,
     *,
     mix: float = 0.0,
+    variance: Variance | None = None,
     clip: float | None = None,
 ) -> States:
     """Ancestral sampling (Ho et al. 2020, algorithm 2): x_s = mean + sqrt(sigma^2) z.
@@ -74,6 +76,7 @@ def ancestral(
     mix : log sigma^2 = mix log b + (1 - mix) log btilde (Nichol and Dhariwal 2021, eq. 15):
         0 for sigma^2 = btilde, 1 for sigma^2 = b (beta_k in a chain), or between. The step to a
         time without noise adds none.
+    variance : of `variances`, in the place of `mix`; it decides about the last step too.
     clip : bound on every coordinate of the model's x0, None for none.
 
     >>> import diffscience as ds
@@ -86,18 +89,16 @@ def ancestral(
     """
     instance("model", model, Model)
     number("mix", mix, 0, 1)
+    choose = _mixed(mix) if variance is None else alone(mix, variance)
     process, draws = model.process, states.draws(generator)
     grid, x = states.grid(process, times), states.start("x", x, clip)
     yield grid[0], x
     for t, s in zip(grid[:-1], grid[1:]):
         step, var_s, var_t = process.between(s, t), process.var(s), process.var(t)
-        x0 = states.guess(model, x, t, clip)
+        x0, s2 = states.asked(partial(_step_to, choose, model, s), x, t)
+        x0 = states.bounded(x0, x, t, clip)
         mean = step.scale * var_s / var_t * wide(x) + process.alpha(s) * step.var / var_t * wide(x0)
-        small = step.var * var_s / var_t
-        var = step.var**mix * small ** (1 - mix) if small > 0 else 0.0
-        x = states.kept(
-            mean + math.sqrt(var) * wide(states.noise(draws, x)) if var > 0 else mean, x
-        )
+        x = states.kept(mean + _noise_of(s2, draws, x, t), x)
         yield s, x
 
 
@@ -374,6 +375,29 @@ ALL: dict[str, Sampler] = {
 
 
 # ---------------------------------------------------------------- what they share
+
+
+def _mixed(mix: float) -> Variance:
+    """b^mix btilde^(1 - mix), and 0 in the step to a time without noise."""
+
+    def variance(model: Model, x: Array, s: float, t: float) -> tuple[Array, float]:
+        _, b, small = bridge(model.process, s, t)
+        return model.x0(x, t), b**mix * small ** (1 - mix) if small > 0 else 0.0
+
+    return variance
+
+
+def _step_to(variance: Variance, model: Model, s: float, x: Array, t: float) -> Any:
+    return variance(model, x, s, t)
+
+
+def _noise_of(s2: Any, draws: Any, x: Array, t: float) -> Any:
+    """Fresh noise of the variance s2, (*b, D); none is drawn for 0."""
+    if isinstance(s2, float):
+        number("variance", s2, 0)
+        return math.sqrt(s2) * wide(states.noise(draws, x)) if s2 > 0 else 0.0
+    noise = Spread.of(s2, x).root(wide(states.noise(draws, x)))
+    return states.checked(noise, x, t, "root", "variance")
 
 
 def _begin(

@@ -61,7 +61,11 @@ def noise(draws: Any, x: Array) -> Array:
 
 def guess(model: Model, x: Array, t: float, clip: float | None = None) -> Array:
     """The model's x0 within the bound: of the shape of x and finite, so that no NaN is sampled."""
-    x0 = asked(model.x0, x, t)
+    return bounded(asked(model.x0, x, t), x, t, clip)
+
+
+def bounded(x0: Array, x: Array, t: float, clip: float | None = None) -> Array:
+    """An x0 within the bound, checked as `guess` does."""
     if clip is not None and getattr(x0, "shape", None) == x.shape:
         x0 = namespace(x0).clip(x0, -clip, clip)
     return checked(x0, x, t, "x0")

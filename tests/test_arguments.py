@@ -259,6 +259,17 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "sigma of 1": (lambda: ds.VE(1.0), "sigma must differ from 1"),
     "sigma of 0": (lambda: ds.VE(0.0), "sigma must be a positive number"),
     "levels upside down": (lambda: ds.VEGeometric(1.0, 0.5), "sigma_max must exceed sigma_min"),
+    "a sigmoid upside down": (lambda: ds.Sigmoid(3.0, -3.0), "end must exceed start = 3.0"),
+    "tau of 0": (lambda: ds.Sigmoid(tau=0.0), "tau must be a positive number; got 0.0"),
+    "a sigmoid too far out": (
+        lambda: ds.Sigmoid(-300.0),
+        r"start must lie in \[-100, 100\]; got -300.0",
+    ),
+    "half a power": (lambda: ds.Polynomial(0.5), "power must be a number of at least 1; got 0.5"),
+    "a ceiling above 1": (
+        lambda: ds.Chain.of(ds.VP(), [0.0, 1.0], 1.5),
+        r"beta_max must lie in \(0, 1\]; got 1.5",
+    ),
     "cosine s": (lambda: ds.Cosine(-1.0), "s must be a number of at least 0"),
     "EDM without time": (lambda: ds.EDM(0.0), "T must be a positive number"),
     "beta of 0": (lambda: ds.Chain([0.1, 0.0]), r"betas must lie in \(0, 1\); got beta_2 = 0.0"),

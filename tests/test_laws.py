@@ -26,6 +26,9 @@ OTHERS: dict[str, Any] = {
     "VE falling": ds.VE(0.5),
     "VP constant": ds.VP(2.0, 2.0),
     "Cosine from 0": ds.Cosine(0.0),
+    "Sigmoid late": ds.Sigmoid(0.0, 3.0, 0.7),
+    "Polynomial of a half power": ds.Polynomial(1.5),
+    "Chain of a sigmoid": ds.Chain.of(ds.Sigmoid(), np.linspace(0, 1, 21), 0.999),
     "Chain of one": ds.Chain.linear(1),
     "Chain of one leap": ds.Chain([0.9]),
 }

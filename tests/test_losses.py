@@ -57,6 +57,8 @@ def test_denoising_is_simple_under_its_weight(predicts: str, process: Any) -> No
         "score": 1 / s2,
         "v": (a + s2 / a) ** 2,
         "velocity": (0.5 * ds2 / s - da * s / a) ** 2,
+        "edm": 1 + s2 / a**2,
+        "scaled_score": torch.ones(6, dtype=torch.float64),
     }[predicts]
     found = losses.denoising(model, x0, t, noise)
     torch.testing.assert_close(

@@ -18,7 +18,7 @@ import diffscience as ds
 from diffscience import gallery, losses, nets
 from diffscience.errors import ArgumentError
 from diffscience.models import Oracle
-from diffscience.network import PREDICTIONS, Coefficients, Network
+from diffscience.network import PREDICTIONS, Coefficients, Network, preconditioned
 from diffscience.train import fit
 
 ANSWERS = ("x0", "score", "eps", "v", "velocity")
@@ -50,10 +50,25 @@ class Exact(torch.nn.Module):
         return self.factor * self.answer(x, t)
 
 
+SPREAD = 1.7  # sigma_data, whatever the law: every prediction stays exact
+
+
+def exact(oracle: Oracle, predicts: str) -> Callable[..., Any]:
+    """What an exact network of that prediction answers: the oracle's own word, or by its target."""
+    if predicts in ANSWERS:
+        return getattr(oracle, predicts)
+
+    def answer(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        c = Coefficients(oracle.process, x, t, SPREAD)
+        return PREDICTIONS[predicts].target(oracle.x0(x, t), oracle.eps(x, t), c)
+
+    return answer
+
+
 def pair(law: Any, process: ds.Process, predicts: str, factor: float = 1.0) -> tuple[Any, Oracle]:
     oracle = Oracle(law, process)
-    net = Exact(getattr(oracle, predicts), factor)
-    return Network(net, process, predicts, time=lambda t: t), oracle
+    net = Exact(exact(oracle, predicts), factor)
+    return Network(net, process, predicts, time=lambda t: t, sigma_data=SPREAD), oracle
 
 
 def points(law: Any, process: ds.Process, t: float, n: int = 6) -> np.ndarray:
@@ -102,7 +117,7 @@ def test_the_five_answers_in_single_precision(predicts: str, name: str) -> None:
 
 
 @laws
-@pytest.mark.parametrize("predicts", ["eps", "x0", "score", "v"])
+@pytest.mark.parametrize("predicts", [name for name in PREDICTIONS if name != "velocity"])
 def test_a_chain_has_four_answers_and_no_velocity(law: Any, predicts: str) -> None:
     model, oracle = pair(law, CHAIN, predicts)
     for k in (1.0, 9.0, 20.0):
@@ -127,7 +142,8 @@ def test_targets_and_their_pairs_are_inverse(predicts: str, name: str) -> None:
     a, s2 = process.alpha(t)[:, None], process.var(t)[:, None]
     s, da, ds_ = torch.sqrt(s2), process.dalpha(t)[:, None], process.dvar(t)[:, None] / 2
     x = a * x0 + s * eps
-    c, parts = Coefficients(process, x, t), PREDICTIONS[predicts]
+    c, parts = Coefficients(process, x, t, SPREAD), PREDICTIONS[predicts]
+    m = torch.sqrt(s2 + (a * SPREAD) ** 2)
     y = parts.target(x0, eps, c)
     formula = {
         "eps": eps,
@@ -135,12 +151,75 @@ def test_targets_and_their_pairs_are_inverse(predicts: str, name: str) -> None:
         "score": -eps / s,
         "v": a * eps - s * x0,
         "velocity": da * x0 + ds_ / s * eps,
+        "edm": (s * x0 - a * SPREAD**2 * eps) / (SPREAD * m),
+        "scaled_score": -eps,
     }[predicts]
     torch.testing.assert_close(y, formula, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(parts.x0(y, x, c), x0, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(parts.eps(y, x, c), eps, rtol=1e-9, atol=1e-9)
     both = torch.cat([parts.x0(-y, x, c) - x0, parts.eps(-y, x, c) - eps])
     assert both.abs().max() > 0.1
+
+
+def test_edm_is_the_preconditioning_of_karras_et_al() -> None:
+    """D = c_skip x + c_out F(c_in x; c_noise), all four from their table 1; d 5 % off shows."""
+    d, sigma = 0.5, torch.tensor([0.01, 0.3, 2.0, 70.0], dtype=torch.float64)
+    x = torch.from_numpy(np.random.default_rng(7).standard_normal((4, 2)))
+    s = sigma[:, None]
+    inputs = x / torch.sqrt(s**2 + d**2), torch.log(sigma) / 4
+    F = lambda x, t: torch.sin(x) + t[:, None]  # noqa: E731
+    wanted = d**2 / (s**2 + d**2) * x + s * d / torch.sqrt(s**2 + d**2) * F(*inputs)
+    net = Exact(F)
+    torch.testing.assert_close(
+        preconditioned(net, ds.EDM(), d).x0(x, sigma), wanted, rtol=1e-13, atol=1e-13
+    )
+    for seen, wished in zip(net.seen[-1], inputs):
+        torch.testing.assert_close(seen, wished, rtol=1e-13, atol=1e-13)
+    off = preconditioned(net, ds.EDM(), 1.05 * d).x0(x, sigma) - wanted
+    assert off.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_the_inputs_and_targets_of_edm_have_variance_one(name: str) -> None:
+    """Data of mean 0 and variance d^2, and a target linear in x0 and eps: E (x/m)^2 = E F^2 = 1."""
+    process, d = CONTINUOUS[name], 0.7
+    for fraction in FRACTIONS:
+        t = fraction * process.T
+        a, s2 = process.alpha(t), process.var(t)
+        m2 = s2 + (a * d) ** 2
+        net = Exact(lambda x, t: x)
+        preconditioned(net, process, d).x0(np.ones((1, 1)), t)
+        assert float(net.seen[-1][0]) == pytest.approx(m2**-0.5, rel=1e-13)
+        parts = [[1.0, 0.0], [0.0, 1.0]]  # the target is linear in x0 and eps
+        one = torch.ones(1, 1, dtype=torch.float64)
+        c = Coefficients(process, one, t, d)
+        by_x0, by_eps = (float(PREDICTIONS["edm"].target(u * one, v * one, c)) for u, v in parts)
+        assert (by_x0 * d) ** 2 + by_eps**2 == pytest.approx(1.0, rel=1e-13)
+        assert (by_x0 * 1.05 * d) ** 2 + by_eps**2 != pytest.approx(1.0, rel=1e-3)
+
+
+def test_edm_of_unit_data_is_v_turned() -> None:
+    """d = 1 on a process that preserves variance: F = -v."""
+    random = np.random.default_rng(3)
+    x0, eps = (torch.from_numpy(random.standard_normal((5, 2))) for _ in range(2))
+    c = Coefficients(ds.VP(), x0, torch.linspace(0.1, 0.9, 5, dtype=torch.float64))
+    edm, v = (PREDICTIONS[name].target(x0, eps, c) for name in ("edm", "v"))
+    torch.testing.assert_close(edm, -v, rtol=1e-12, atol=1e-12)
+    c = Coefficients(ds.VP(), x0, torch.linspace(0.1, 0.9, 5, dtype=torch.float64), 1.05)
+    assert (PREDICTIONS["edm"].target(x0, eps, c) + v).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_preconditioned_networks_are_finite_at_both_ends(name: str) -> None:
+    """Without noise x0 is x itself; in single precision too."""
+    process = CONTINUOUS[name]
+    model = preconditioned(nets.MLP(2, widths=(8,), seed=0), process, 0.5)
+    for dtype in (np.float32, np.float64):
+        x = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
+        assert np.array_equal(model.x0(x, 0.0), x)
+        for t in (0.0, 1e-12 * process.T, process.T):
+            for answer in ("x0", "eps", "v"):
+                assert np.isfinite(getattr(model, answer)(x, t)).all(), (answer, t)
 
 
 def test_velocity_is_the_time_derivative_of_the_path() -> None:
@@ -236,6 +315,11 @@ def test_what_the_net_sees() -> None:
     np.testing.assert_allclose(t, np.array([1, 5, 10, 15, 20, 2]) / 20)
     Network(net, CHAIN, "eps", time=torch.log).eps(np.zeros((2, 1)), 5.0)
     np.testing.assert_allclose(net.seen[-1][1], np.log([5.0, 5.0]))
+    rows = np.arange(6.0).reshape(2, 3, 1)
+    ks = np.array([[1.0, 5, 10], [15, 20, 2]])
+    Network(net, CHAIN, "eps", scale=lambda t: 1 / t).eps(rows, ks)
+    np.testing.assert_allclose(net.seen[-1][0], (rows / ks[..., None]).reshape(6, 1))
+    np.testing.assert_allclose(net.seen[-1][1], ks.ravel() / 20)
 
     class Single(Exact):
         def __init__(self) -> None:
@@ -247,6 +331,36 @@ def test_what_the_net_sees() -> None:
     assert {v.dtype for v in single.seen[-1]} == {torch.float32}
     assert single.seen[-1][1].tolist() == [np.float32(0.1)] * 2
     assert answer.dtype == np.float64
+
+
+def test_halves_are_a_prediction_and_what_stands_beside_it() -> None:
+    net = nets.MLP(2, widths=(8,), seed=0, outputs=4)
+    model = Network(net, CHAIN, "x0", variance=True)
+    x, t = torch.randn((3, 5, 2), generator=torch.Generator().manual_seed(0)), torch.ones(3, 5)
+    y, v = model.halves(x, t)
+    assert torch.equal(
+        torch.cat([y, v], dim=-1).reshape(15, 4), net(x.reshape(15, 2), t.ravel() / 20)
+    )
+    assert torch.equal(model.prediction(x, t), y)
+    assert torch.equal(model.x0(x, t), y)
+    assert model.eps(x.numpy(), 3.0).shape == (3, 5, 2)
+    assert model.with_net(nets.MLP(2, outputs=4)).variance
+    with pytest.raises(ArgumentError, match=r"net must answer with shape \(4, 4\); got shape"):
+        model.with_net(nets.MLP(2, widths=(8,))).x0(np.zeros((4, 2)), 1.0)
+    with pytest.raises(ArgumentError, match=r"net must answer with shape \(4, 2\); got shape"):
+        Network(net, CHAIN).x0(np.zeros((4, 2)), 1.0)
+    with pytest.raises(ArgumentError, match="network must have a learned variance"):
+        Network(net, CHAIN).halves(x, t)
+
+
+def test_another_net_in_the_same_model() -> None:
+    """Every option goes along; the first model keeps its own net."""
+    first, other = nets.MLP(1, widths=(4,), seed=0), nets.MLP(1, widths=(4,), seed=1)
+    model = preconditioned(first, ds.EDM(), 0.3)
+    twin, x = model.with_net(other), np.ones((3, 1))
+    np.testing.assert_array_equal(twin.x0(x, 2.0), preconditioned(other, ds.EDM(), 0.3).x0(x, 2.0))
+    np.testing.assert_array_equal(model.x0(x, 2.0), preconditioned(first, ds.EDM(), 0.3).x0(x, 2.0))
+    assert not np.allclose(twin.x0(x, 2.0), model.x0(x, 2.0))
 
 
 def test_state_is_a_copy_of_the_weights_by_name() -> None:
@@ -363,6 +477,17 @@ def test_bad_arguments_are_refused() -> None:
             model.x0(np.zeros((3, 1)), t)
     with pytest.raises(ArgumentError, match="whole number of steps"):
         Network(net, CHAIN, "eps").x0(np.zeros((3, 1)), 2.5)
-    for bad in ({"dim": 0}, {"widths": ()}, {"widths": (4, 0)}):
+    for options, words in (
+        ({"sigma_data": 0.0}, "sigma_data must be a positive number; got 0.0"),
+        ({"scale": 2.0}, "scale must be a function"),
+        ({"variance": 1}, "variance must be a bool; got 1"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            Network(net, ds.VP(), "edm", **options)
+    with pytest.raises(ArgumentError, match="sigma_data must be a positive number"):
+        preconditioned(net, ds.VP(), -1.0)
+    with pytest.raises(ArgumentError, match="scale must pair row by row"):
+        Network(net, ds.VP(), scale=lambda t: torch.ones(2)).x0(np.zeros((3, 1)), 0.5)
+    for bad in ({"dim": 0}, {"widths": ()}, {"widths": (4, 0)}, {"outputs": 0}):
         with pytest.raises(ArgumentError, match=next(iter(bad))):
             nets.MLP(**{"dim": 1, **bad})  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_strict
 import mpmath as mp
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ EXACT: dict[str, Any] = {
     "VEGeometric": lambda t: (mp.mpf(1), _low**2 * ((50 / _low) ** (2 * t) - 1)),
     "EDM": lambda t: (mp.mpf(1), t * t),
     "RectifiedFlow": lambda t: (1 - t, t * t),
+    "Sigmoid": lambda t: (mp.sqrt(1 - _share(t)), _share(t)),
+    "Polynomial": lambda t: (1 - t * t, 1 - (1 - t * t) ** 2),
 }
 
 
@@ -43,6 +46,11 @@ def _B(t: Any) -> Any:
 def _cos(t: Any) -> Any:
     s = mp.mpf(0.008)
     return mp.cos((t + s) / (1 + s) * mp.pi / 2) / mp.cos(s / (1 + s) * mp.pi / 2)
+
+
+def _share(t: Any) -> Any:
+    low, here, high = (1 / (1 + mp.exp(-u)) for u in (mp.mpf(-3), -3 + 6 * t, mp.mpf(3)))
+    return (here - low) / (high - low)
 
 
 def exact_step(name: str, s: float, t: float) -> tuple[float, float]:
@@ -168,6 +176,31 @@ def test_a_chain_of_a_process_is_that_process() -> None:
         ds.Chain.of(ds.VE(), t)
 
 
+@pytest.mark.parametrize("process", [ds.Sigmoid(), ds.Polynomial(), ds.Cosine()], ids=str)
+def test_a_chain_whose_last_beta_has_a_ceiling(process: ds.Process) -> None:
+    """alpha(T) = 0 asks for beta_K = 1, which no chain has; below the ceiling nothing changes."""
+    t = np.linspace(0, 1, 21)
+    with pytest.raises(ds.ArgumentError, match=r"betas must lie in \(0, 1\)"):
+        ds.Chain.of(process, t)
+    chain = ds.Chain.of(process, t, 0.99)
+    np.testing.assert_allclose(chain.alpha(np.arange(20)), process.alpha(t[:-1]), rtol=1e-12)
+    assert chain.betas[-1] == 0.99
+    assert chain.alpha(20) == pytest.approx(0.1 * process.alpha(t[-2]), rel=1e-12)
+
+
+def test_schedules_are_those_of_the_papers() -> None:
+    """gamma of Chen 2023, algorithm 1, as it stands there; alpha of Hoogeboom et al. 2022."""
+    t = np.linspace(0, 1, 11)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    for start, end, tau in ((-3.0, 3.0, 1.0), (0.0, 3.0, 0.9)):
+        low, high = sigmoid(start / tau), sigmoid(end / tau)
+        gamma = (high - sigmoid((t * (end - start) + start) / tau)) / (high - low)
+        found = ds.Sigmoid(start, end, tau).alpha(t) ** 2
+        np.testing.assert_allclose(found, gamma, rtol=1e-12, atol=1e-15)
+        assert np.abs(ds.Sigmoid(start, end, 1.05 * tau).alpha(t) ** 2 - gamma).max() > 1e-3
+    np.testing.assert_allclose(ds.Polynomial(3.0).alpha(t), 1 - t**3, rtol=1e-14, atol=1e-16)
+
+
 @processes
 def test_paths_start_at_the_data_and_compose(name: str) -> None:
     process = PROCESSES[name]
@@ -275,9 +308,11 @@ def test_closed_forms_are_the_bisection(name: str) -> None:
     np.testing.assert_allclose(ends, [process.T, process.T, 0, 0], rtol=0, atol=1e-150)
 
 
-@pytest.mark.parametrize(
-    "process", [ds.VP(5.0, 0.1), ds.VP(2.0, 2.0), ds.VE(0.5), ds.Cosine(0.0)], ids=str
-)
+UNUSUAL = [ds.VP(5.0, 0.1), ds.VP(2.0, 2.0), ds.VE(0.5), ds.Cosine(0.0), ds.Sigmoid(0.0, 3.0, 0.7)]
+UNUSUAL += [ds.Sigmoid(-60.0, 1.0), ds.Polynomial(1.0), ds.Polynomial(3.5)]
+
+
+@pytest.mark.parametrize("process", UNUSUAL, ids=str)
 def test_closed_forms_of_unusual_processes(process: ds.Process) -> None:
     """beta that falls or stays, noise that shrinks, no offset: to 1e-12 and silent at the ends."""
     t = process.T * np.linspace(1e-3, 0.999, 200)
@@ -306,6 +341,21 @@ def test_kinds_of_numbers_are_kept(name: str) -> None:
         torch.testing.assert_close(near, exact, rtol=2e-7, atol=0.0)
         grid = ask(t[:4].reshape(2, 2))
         np.testing.assert_array_equal(grid.ravel(), ask(t[:4]))
+
+
+@processes
+def test_processes_use_nothing_outside_the_array_api(name: str) -> None:
+    process = PROCESSES[name]
+    t = testing.times(process)
+    strict = array_api_strict.asarray(t)
+    answers = ["alpha", "var", "log_snr"]
+    answers += ["dalpha", "dvar", "drift", "diffusion"] if name in CONTINUOUS else []
+    for answer in answers:
+        found = getattr(process, answer)(strict)
+        assert type(found) is type(strict)
+        np.testing.assert_allclose(np.asarray(found), getattr(process, answer)(t), rtol=1e-12)
+    assert type(process.between(strict[:1], strict[-1:]).var) is type(strict)
+    assert type(process.time_of_log_snr(process.log_snr(strict))) is type(strict)
 
 
 # ---------------------------------------------------------------- paths, sampled
