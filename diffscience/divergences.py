@@ -21,7 +21,7 @@ import numpy as np
 
 from .arrays import Array, finite, numpy
 from .errors import ArgumentError, function, instance, whole
-from .estimates import Estimate, random_numbers, row_blocks
+from .estimates import BLOCK, ROWS, Estimate, random_numbers, row_blocks
 from .models import Model, Oracle
 from .targets import Target
 
@@ -39,7 +39,8 @@ def fisher_error(
 
     Parameters
     ----------
-    model : anything with `score(x, t)`; it is called with float64 NumPy points (M, D).
+    model : anything with `score(x, t)`; it is called with float64 NumPy points (M, D). One of S
+        `members` is called with (S, M, D), the same points for all; the answer is (*t.shape, S).
     oracle : the exact model; p_t is its law at t.
     t : a time, or times (T,): one answer for each.
     n : number of points x ~ p_t for Monte Carlo; None for the quadrature of p_t (D <= 2), exact.
@@ -71,7 +72,8 @@ def fisher_error(
         whole("n", n, 2)
     draws = None if n is None else random_numbers(generator)
     rows = [_fisher_error_at(model, oracle, float(s), n or 0, draws, relative) for s in times.flat]
-    value, error = np.asarray(rows).T.reshape(2, *times.shape)
+    found = np.asarray(rows).reshape(times.size, 2, *_crowd(model))
+    value, error = np.moveaxis(found, 1, 0).reshape(2, *times.shape, *_crowd(model))
     zero = np.zeros_like(value)
     return Estimate(value[()], error[()], zero[()], zero[()], n or 0)
 
@@ -83,32 +85,38 @@ def _fisher_error_at(
     n: int,
     generator: np.random.Generator | None,
     relative: bool,
-) -> tuple[float, float]:
+) -> tuple[Any, Any]:
     law = oracle.law.diffuse(oracle.process.at(t))
     if generator is None:
         x, weights = law.quadrature()
     else:
         x, weights = law.sample(n, generator), np.full(n, 1 / n)
-    errors, squares = np.empty(len(x)), np.empty(len(x))
-    for rows in row_blocks(len(x)):
+    crowd = _crowd(model)
+    errors, squares = np.empty((*crowd, len(x))), np.empty(len(x))
+    for rows in row_blocks(len(x), BLOCK // ROWS * math.prod(crowd)):
         truth = numpy(oracle.score(x[rows], t))
-        score = numpy(model.score(x[rows], t))
-        if score.shape != truth.shape:
-            raise ArgumentError(
-                "model", f"answer with shape {truth.shape}", f"a score of shape {score.shape}"
-            )
+        score = numpy(model.score(np.tile(x[rows], (*crowd, 1, 1)), t))
+        if score.shape != (*crowd, *truth.shape):
+            rule = f"answer with shape {(*crowd, *truth.shape)}"
+            raise ArgumentError("model", rule, f"a score of shape {score.shape}")
         if not np.isfinite(score).all():
-            bad = int(np.sum(~np.isfinite(score).all(axis=1)))
+            bad = int(np.sum(~np.isfinite(score).all(axis=-1)))
             rule = f"answer with a finite score at t = {t:g}"
             raise ArgumentError("model", rule, f"{bad} rows with NaN or infinity")
-        errors[rows] = np.sum((score - truth) ** 2, axis=1)
-        squares[rows] = np.sum(truth**2, axis=1)
+        errors[..., rows] = np.sum((score - truth) ** 2, axis=-1)
+        squares[rows] = np.sum(truth**2, axis=-1)
     information = float(weights @ squares) if relative else 1.0
-    value = float(weights @ errors) / information
+    value = errors @ weights / information
     if generator is None:
-        return value, 0.0
-    residual = errors - value * squares if relative else errors
-    return value, float(np.std(residual, ddof=1)) / math.sqrt(len(x)) / information
+        return value, np.zeros_like(value)
+    residual = errors - np.multiply.outer(value, squares) if relative else errors
+    return value, np.std(residual, axis=-1, ddof=1) / math.sqrt(len(x)) / information
+
+
+def _crowd(model: Any) -> tuple[int, ...]:
+    """(S,) of a model of S members, else ()."""
+    members = getattr(model, "members", None)
+    return () if members is None else (members,)
 
 
 def kl_on_grid(

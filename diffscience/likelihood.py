@@ -123,6 +123,7 @@ def log_prob(
         drawn = directions(n * probes, dim, generator, directions_of)
         v = torch.as_tensor(numpy(drawn)).reshape(n, probes, dim).to(points)
     law = _prior(model, dim, float(last)) if prior is None else prior
+    chunk = solvers.uncut(model, points, chunk)
     size = max(n, 1) if chunk is None else chunk
     whole("chunk", size, 1)
     parts, most = [], 0
@@ -130,8 +131,9 @@ def log_prob(
         along = _Along(model, points[rows], None if v is None else v[rows])
         with fused.counted_as(n):
             run = solvers.ode(
-                along, along.begin, times, method=method, rtol=rtol, atol=atol, root=solvers.ROOT
-            )
+                along, along.begin, times, method=method, rtol=rtol, atol=atol, root=solvers.ROOT,
+                chunk=solvers.uncut(model, along.begin, None),
+            )  # fmt: skip
         parts.append(numpy(run.last))
         most = max(most, run.evaluations)
     ends = np.concatenate(parts) if parts else np.zeros((0, dim + 1))

@@ -37,6 +37,11 @@ class Model:
 
     process: Process
 
+    @property
+    def members(self) -> int | None:
+        """S where the rows belong to S models in blocks, as over an `ensembles.Ensemble`."""
+        return None
+
     def x0(self, x: Array, t: Array) -> Array:
         """The denoised point E[X_0 | X_t = x], (*b, D)."""
         raise NotImplementedError
@@ -84,6 +89,11 @@ class Counted(Model):
         instance("model", model, Model)
         self.model, self.process = model, model.process
         self.calls, self.points = 0, 0
+
+    @property
+    def members(self) -> int | None:
+        """Those of the model."""
+        return self.model.members
 
     def _ask(self, name: str, x: Array, *rest: Any) -> Array:
         value = getattr(self.model, name)(x, *rest)

@@ -1,9 +1,10 @@
 """Small time-conditioned networks for points in one and two dimensions.
 
-    MLP       x and features of t, concatenated, through dense layers
+    MLP       x and features of t, concatenated, through dense layers; with classes, a label too
+    Given     an MLP with classes, told a label
     Score     x alone through dense layers, smooth in x
     Scaled    either of them as a score of (x, sigma), of size 1 at every noise level
-    Stack     several `Score` side by side, as one batched computation
+    Stack     several `Score` side by side, as one batched computation (of `MLP`: see `ensembles`)
     features  raw: (t);  Fourier: (t, sin 2 pi f t, cos 2 pi f t) for fixed frequencies f
 
 Weights are drawn uniformly from +-sqrt(gain/fan_in) (He et al. 2015 with gain 6 for rectified
@@ -66,6 +67,9 @@ class MLP(Layers):
     frequencies : the f of the Fourier features, in periods per unit of the time that the network
         sees; none for the raw time alone.
     seed : of the initial weights.
+    outputs : numbers that come out, dim where left out; 2 dim for a learned variance.
+    classes : C, for net(x, t, label) with labels 0 ... C - 1; the label C is none of them, and so
+        is a label left out. A class is seen as its unit vector, none as zeros.
 
     >>> MLP(2, widths=(16, 16), seed=1)(torch.zeros(5, 2), torch.zeros(5)).shape
     torch.Size([5, 2])
@@ -79,17 +83,68 @@ class MLP(Layers):
         widths: Sequence[int] = (128, 128, 128),
         frequencies: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
         seed: int = 0,
+        outputs: int | None = None,
+        classes: int = 0,
     ) -> None:
         _check(dim, widths, seed)
         finite("frequencies", frequencies, (None,))
-        super().__init__(dim + 1 + 2 * len(frequencies), widths, dim, seed)
+        outputs = dim if outputs is None else outputs
+        whole("outputs", outputs, 1)
+        whole("classes", classes, 0)
+        super().__init__(dim + 1 + 2 * len(frequencies) + classes, widths, outputs, seed)
+        self.classes = int(classes)
         periods = torch.as_tensor(tuple(frequencies), dtype=torch.float32)
         self.register_buffer("frequencies", periods)
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """x (n, dim), t (n,) -> (n, dim)."""
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """x (n, dim), t (n,), whole numbers label (n,) where there are classes -> (n, outputs)."""
         angle = 2 * torch.pi * t[:, None] * self.frequencies
-        return self.through(torch.cat([x, t[:, None], torch.sin(angle), torch.cos(angle)], dim=-1))
+        seen = [x, t[:, None], torch.sin(angle), torch.cos(angle)]
+        if self.classes:
+            known = torch.arange(self.classes, device=x.device)
+            told = torch.full_like(x[:, 0], self.classes) if label is None else label
+            seen.append((told[:, None] == known).to(x))
+        elif label is not None:
+            raise ArgumentError("label", "be left out where the net has no classes", label)
+        return self.through(torch.cat(seen, dim=-1))
+
+
+class Given(torch.nn.Module):
+    """net(x, t) -> net(x, t, label): an `MLP` with classes that is told a label.
+
+    Parameters
+    ----------
+    net : held, not copied.
+    label : a class from 0 to C - 1, or a tensor (n,) of classes and C (none), one for each row that
+        will come; None for none.
+
+    >>> net = MLP(1, widths=(8,), classes=2)
+    >>> a, none = (Given(net, c)(torch.zeros(3, 1), torch.zeros(3)) for c in (1, None))
+    >>> a.shape, torch.equal(a, none)
+    (torch.Size([3, 1]), False)
+    """
+
+    label: torch.Tensor
+
+    def __init__(self, net: torch.nn.Module, label: int | torch.Tensor | None) -> None:
+        super().__init__()
+        classes = int(getattr(net, "classes", 0))
+        if not classes:
+            raise ArgumentError("net", "have classes", net)
+        if not isinstance(label, torch.Tensor):
+            if label is not None:
+                whole("label", label, 0, classes - 1)
+            label = torch.tensor(classes if label is None else int(label))
+        elif label.ndim != 1 or label.is_floating_point():
+            raise ArgumentError("label", "be whole numbers (n,)", label)
+        self.net = net
+        self.register_buffer("label", label, persistent=False)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """x (n, dim), t (n,) -> (n, outputs)."""
+        return self.net(x, t, self.label.to(x.device).expand(len(x)))
 
 
 class Score(Layers):
@@ -152,13 +207,56 @@ class Scaled(torch.nn.Module):
         return y.double().cpu().numpy().reshape(x.shape)
 
 
-class Stack(torch.nn.Module):
+class Batched(torch.nn.Module):
+    """The dense layers of S networks of one shape as one batched computation.
+
+    What `Stack` and `ensembles.Ensemble` share: no parameter is common to two members, and Adam
+    works entry by entry, so each member moves as it would alone.
+
+    Parameters
+    ----------
+    members : S networks of equal layers, in one dtype on one device; copied.
+    """
+
+    kind: type[Layers]  # of the members, exactly: a subclass may have another forward
+
+    def __init__(self, members: Sequence[Layers]) -> None:
+        super().__init__()
+        if not isinstance(members, Sequence):
+            raise ArgumentError("members", "be a list of networks", members)
+        for member in members:
+            if type(member) is not self.kind:
+                rule = f"be networks of the class {self.kind.__name__}"
+                raise ArgumentError("members", rule, type(member).__name__)
+        shapes = {
+            tuple((tuple(p.shape), p.dtype, p.device) for p in member.parameters())
+            for member in members
+        }
+        if len(shapes) != 1:
+            raise ArgumentError("members", "be one or more networks of one shape", shapes)
+        self.size = len(members)
+        rows = list(zip(*([*member.hidden, member.out] for member in members)))
+        weights = [torch.stack([layer.weight.detach().T for layer in row]) for row in rows]
+        biases = [torch.stack([layer.bias.detach()[None] for layer in row]) for row in rows]
+        self.weights = torch.nn.ParameterList(w.contiguous() for w in weights)
+        self.biases = torch.nn.ParameterList(biases)
+
+    def through(self, h: torch.Tensor) -> torch.Tensor:
+        """h (S, n, fan_in) -> (S, n, fan_out), member by member."""
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            h = torch.nn.functional.silu(h) if i else h
+            # One input is a product of numbers; a matrix product would cost more.
+            h = h * weight + bias if weight.shape[1] == 1 else torch.baddbmm(bias, h, weight)
+        return h
+
+
+class Stack(Batched):
     """Several `Score` networks of one shape, evaluated and trained as one batched computation.
 
-    Row i of x goes through member i mod S. No parameter is shared, and Adam works entry by entry,
-    so under any row-wise objective each member moves as it would alone, but for Adam's epsilon: the
-    mean over all rows makes every gradient 1/S of the member's own, which Adam undoes as long as
-    gradients are far above 1e-8 S.
+    Row i of x goes through member i mod S, so that objectives which concatenate rows keep the
+    members apart. Under any row-wise objective each member moves as it would alone, but for Adam's
+    epsilon: the mean over all rows makes every gradient 1/S of the member's own, which Adam undoes
+    as long as gradients are far above 1e-8 S.
 
     Parameters
     ----------
@@ -169,17 +267,7 @@ class Stack(torch.nn.Module):
     (torch.Size([12, 2]), torch.Size([3, 5, 2]))
     """
 
-    def __init__(self, members: Sequence[Score]) -> None:
-        super().__init__()
-        shapes = {tuple(tuple(p.shape) for p in member.parameters()) for member in members}
-        if len(shapes) != 1:
-            raise ArgumentError("members", "be one or more networks of one shape", shapes)
-        self.size = len(members)
-        rows = list(zip(*([*member.hidden, member.out] for member in members)))
-        weights = [torch.stack([layer.weight.detach().T for layer in row]) for row in rows]
-        biases = [torch.stack([layer.bias.detach()[None] for layer in row]) for row in rows]
-        self.weights = torch.nn.ParameterList(w.contiguous() for w in weights)
-        self.biases = torch.nn.ParameterList(biases)
+    kind = Score
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (n S, D) -> (n S, D), members taking turns along the rows."""
@@ -187,11 +275,7 @@ class Stack(torch.nn.Module):
             rule = f"be rows (n, D), n a multiple of the {self.size} members"
             raise ArgumentError("x", rule, tuple(x.shape))
         h = x.reshape(-1, self.size, x.shape[-1]).transpose(0, 1)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            h = torch.nn.functional.silu(h) if i else h
-            # One input is a product of numbers; a matrix product would cost more.
-            h = h * weight + bias if weight.shape[1] == 1 else torch.baddbmm(bias, h, weight)
-        return h.transpose(0, 1).reshape(x.shape)
+        return self.through(h).transpose(0, 1).reshape(x.shape)
 
     def at(self, x: torch.Tensor) -> torch.Tensor:
         """All members at the same points: (n, D) -> (S, n, D)."""

@@ -23,8 +23,8 @@ one has failed, pays for with every second step.
 Conventions: states (n, D) keep the device and dtype of the start; a NumPy start goes to `device`,
 the CPU where left out, and comes back as NumPy. Rows go through in chunks of whole noise blocks; no
 answer depends on the chunks, but for adaptive steps, which follow the worst of the rows that are
-solved together. A bar on stderr shows what takes long. Every solver returns a `Solution`, which
-counts the evaluations.
+solved together; those of a model of several `members` are not cut. A bar on stderr shows what takes
+long. Every solver returns a `Solution`, which counts the evaluations.
 """
 
 from __future__ import annotations
@@ -161,6 +161,7 @@ def reverse(
     y, back = placed(x, device)
     if isinstance(model, Oracle):
         prior.compare(model, y, float(grid[0]))
+    chunk = uncut(model, y, chunk)
     if engine == "fused":
         from .fused_steps import euler_maruyama
 
@@ -470,6 +471,7 @@ def flow(
     def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
         return states.checked(states.asked(model.velocity, x, t), x, t, "velocity")
 
+    chunk = uncut(model, x, chunk)
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "chunk": chunk, "limit": limit}
     return ode(velocity, x, grid, method=method, keep=keep, device=device, root=ROOT, **options)
 
@@ -656,6 +658,16 @@ def chunk_size(chunk: int | None) -> int:
     if size % BLOCK:
         raise ArgumentError("chunk", f"be a multiple of {BLOCK}", size)
     return size
+
+
+def uncut(model: Model, x: Array, chunk: int | None) -> int | None:
+    """The chunk; for a model of several members all rows, whose blocks a cut would mistake."""
+    n = max(1, *np.shape(x)[:1])
+    if model.members is None:
+        return chunk
+    if chunk is not None:
+        whole("chunk", chunk, n)
+    return -(-n // BLOCK) * BLOCK
 
 
 def noise_for(noise: Noise | int, first: int, rows: torch.Tensor, n: int) -> Noise:

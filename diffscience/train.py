@@ -22,12 +22,11 @@ import torch
 from tqdm import tqdm
 
 from . import losses
-from .chain import Chain
 from .errors import ArgumentError, function, instance, number, whole
 from .nets import SEEDS
 from .network import Network
-from .process import Process
 from .targets import Target
+from .times import uniform as uniform_times
 
 State = dict[str, torch.Tensor]
 
@@ -46,21 +45,6 @@ class History:
     snapshots: dict[int, State] = field(default_factory=dict)
     ema: State | None = None
     interrupted: bool = False
-
-
-def uniform_times(process: Process, earliest: float = 1e-3) -> Callable[..., torch.Tensor]:
-    """Times for training: uniform on 1..K of a chain, else uniform on [earliest T, T]."""
-
-    instance("process", process, Process)
-    number("earliest", earliest, 0, 1, "()")
-
-    def draw(n: int, generator: torch.Generator) -> torch.Tensor:
-        u = torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
-        if isinstance(process, Chain):
-            return torch.floor(u * process.K) + 1
-        return process.T * (earliest + (1 - earliest) * u)
-
-    return draw
 
 
 Objective = Callable[[torch.nn.Module, torch.Tensor, torch.Generator], torch.Tensor]
@@ -88,7 +72,7 @@ def train(
     ----------
     network : the model; its net is changed.
     loss : (network, x0, t, noise) -> (batch,); its mean is minimised.
-    times : (n, generator) -> (n,); `uniform_times` by default.
+    times : (n, generator) -> (n,), such as a law of `times`; `times.uniform` by default.
     data, steps, ... : as for `fit`, which says what is raised.
     """
     for name, value in (("loss", loss), ("times", times)):
@@ -101,11 +85,7 @@ def train(
         net: torch.nn.Module, x0: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
-        t = draw_times(len(x0), generator)
-        shape = tuple(getattr(t, "shape", ()))
-        if shape != (len(x0),):
-            raise ArgumentError("times", f"give an array of shape ({len(x0)},)", f"shape {shape}")
-        return loss(network, x0, t, noise)
+        return loss(network, x0, times_of(draw_times, len(x0), generator), noise)
 
     return fit(
         network.net,
@@ -166,16 +146,12 @@ def fit(
     """
     floor = rate if final_rate is None else final_rate
     size = 1 if batch is None else batch
-    _check_numbers(steps=steps, batch=size, seed=seed, rate=rate, final_rate=floor, ema=ema)
-    if batch is None and isinstance(data, Target):
-        raise ArgumentError("batch", "be a number where the data are a law", batch)
+    check_numbers(steps=steps, batch=size, seed=seed, rate=rate, final_rate=floor, ema=ema)
+    check_data(data, batch)
     function("objective", objective)
     if progress is not None:
         function("progress", progress)
-    wanted = _steps_of(snapshots, steps)
-    points = isinstance(data, torch.Tensor) and data.ndim == 2 and len(data) > 0
-    if not points and not isinstance(data, Target):
-        raise ArgumentError("data", "be a Target or a tensor of points (n, D), n >= 1", data)
+    wanted = steps_of(snapshots, steps)
     instance("net", net, torch.nn.Module)
     home = next(net.parameters(), None)
     if home is None:
@@ -191,32 +167,53 @@ def fit(
         )
     )
     history = History(np.full(steps, np.nan))
-    done = 0
-    try:
-        for step in (progress or _bar)(range(steps)):
-            if step in wanted:
-                history.snapshots[step] = _state(net)
-            x = _batch(data, batch, generator).to(home)
-            value = objective(net, x, generator).mean()
-            history.losses[step] = value.item()
-            if not np.isfinite(history.losses[step]):
-                raise ArgumentError("loss", f"be finite (step {step})", history.losses[step])
-            adam.zero_grad()
-            value.backward()
-            with _whole():
-                adam.step()
-                fall.step()
-                if average is not None:
-                    average.update_parameters(net)
-                done = step + 1
-    except KeyboardInterrupt:
-        history.interrupted = True
-        history.losses = history.losses[:done]
+
+    def evaluate(step: int) -> None:
+        if step in wanted:
+            history.snapshots[step] = _state(net)
+        x = _batch(data, batch, generator).to(home)
+        value = objective(net, x, generator).mean()
+        history.losses[step] = value.item()
+        if not np.isfinite(history.losses[step]):
+            raise ArgumentError("loss", f"be finite (step {step})", history.losses[step])
+        adam.zero_grad()
+        value.backward()
+
+    def update(step: int) -> None:
+        adam.step()
+        fall.step()
+        if average is not None:
+            average.update_parameters(net)
+
+    done, history.interrupted = updates(steps, evaluate, update, progress)
+    history.losses = history.losses[:done]
     if steps in wanted and not history.interrupted:
         history.snapshots[steps] = _state(net)
     if average is not None:
         history.ema = _state(average.module)
     return history
+
+
+def updates(
+    steps: int,
+    evaluate: Callable[[int], None],
+    update: Callable[[int], None],
+    progress: Progress | None,
+) -> tuple[int, bool]:
+    """evaluate(step), then update(step), for each step; how many updates, and whether Ctrl-C came.
+
+    An update is made whole or not at all.
+    """
+    done = 0
+    try:
+        for step in (progress or _bar)(range(steps)):
+            evaluate(step)
+            with unbroken():
+                update(step)
+                done = step + 1
+    except KeyboardInterrupt:
+        return done, True
+    return done, False
 
 
 def averaged(net: torch.nn.Module, history: History) -> torch.nn.Module:
@@ -241,12 +238,13 @@ def with_state(network: Network, state: State) -> Network:
         net.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ArgumentError("state", "hold the weights of the network", str(error)) from error
-    return Network(net, network.process, network.predicts, network.time)
+    return network.with_net(net)
 
 
-def _check_numbers(
+def check_numbers(
     steps: int, batch: int, seed: int, rate: float, final_rate: float, ema: float | None
 ) -> None:
+    """ArgumentError for a number that no training can have."""
     whole("steps", steps, 1)
     whole("batch", batch, 1)
     whole("seed", seed, *SEEDS)
@@ -258,7 +256,27 @@ def _check_numbers(
         number("ema", ema, 0, 1, "[)")
 
 
-def _steps_of(snapshots: Iterable[int], steps: int) -> set[int]:
+def check_data(data: Target | torch.Tensor, batch: int | None) -> None:
+    """ArgumentError for data that are neither a law nor points, and a law without a batch."""
+    if batch is None and isinstance(data, Target):
+        raise ArgumentError("batch", "be a number where the data are a law", batch)
+    points = isinstance(data, torch.Tensor) and data.ndim == 2 and len(data) > 0
+    if not points and not isinstance(data, Target):
+        raise ArgumentError("data", "be a Target or a tensor of points (n, D), n >= 1", data)
+
+
+def times_of(
+    draw: Callable[[int, torch.Generator], torch.Tensor], n: int, generator: torch.Generator
+) -> torch.Tensor:
+    """draw(n, generator), of shape (n,): others would pair rows with each other."""
+    t = draw(n, generator)
+    shape = tuple(getattr(t, "shape", ()))
+    if shape != (n,):
+        raise ArgumentError("times", f"give an array of shape ({n},)", f"shape {shape}")
+    return t
+
+
+def steps_of(snapshots: Iterable[int], steps: int) -> set[int]:
     """The steps whose weights are kept, checked."""
     if not isinstance(snapshots, Iterable):
         raise ArgumentError("snapshots", "be a list of steps", snapshots)
@@ -269,7 +287,7 @@ def _steps_of(snapshots: Iterable[int], steps: int) -> set[int]:
 
 
 @contextlib.contextmanager
-def _whole() -> Iterator[None]:
+def unbroken() -> Iterator[None]:
     """Ctrl-C waits for the end of the block, so that an update is made whole or not at all."""
     former = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or former is None:

@@ -21,6 +21,12 @@ tolerance, on the plane, and on the line for five Gaussians. Errors are distance
 F^-1 F on the line, and in the plane to a float64 solution at tolerance 1e-12, at the first
 `checked_flow` points. SciPy is driven as the tutorials do: all points as one float64 vector.
 
+Ensembles: `members` networks of two hidden layers in the plane, each trained `member_steps` steps
+on points of the two moons, from the call to the weights: all as one batched computation on one
+thread and on all, beside one after another by `train.train` on one thread, and the same divided
+among processes of one thread each, which wait ready. All start from the same weights and draw the
+same numbers; "weights apart" is the largest difference from the first of them in the end.
+
 Contenders that cannot run are absent: JAX where it is not installed, torch.compile and the
 machine's limit where there is no C or C++ compiler (our own code needs none). The limit is a loop
 written for this one question in float32, with a polynomial exponential, built for this machine's
@@ -36,6 +42,8 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
+import itertools
+import multiprocessing
 import os
 import platform
 import shutil
@@ -43,7 +51,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,12 +62,16 @@ from diffscience import (
     VP,
     ArgumentError,
     GaussianMixture,
+    Network,
     Oracle,
+    ensembles,
     fused,
     gallery,
+    nets,
     notes,
     plots,
     solvers,
+    train,
 )
 from diffscience.errors import number, whole
 from diffscience.estimates import mean_and_error
@@ -77,7 +89,8 @@ LIMIT = "limit: C for this machine"
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes; `compilers` admits torch.compile and the C program, which take half a minute."""
+    """Sizes; `compilers` admits torch.compile and the C program, which take half a minute, and
+    `processes` the separate trainings in that many of them."""
 
     sizes: tuple[int, ...] = (1_000, 1_000_000)
     components: int = 25
@@ -94,17 +107,26 @@ class Config:
     tolerance: float = 1e-5
     checked_flow: int = 2_000
     compilers: bool = True
+    members: int = 64
+    member_widths: tuple[int, ...] = (32, 64, 128)
+    member_batches: tuple[int, ...] = (32, 256)
+    member_steps: int = 20
+    member_repeats: int = 3
+    processes: int = 2
     seed: int = 1
 
     def __post_init__(self) -> None:
         wholes = ["components", "repeats", "checked", "chunk", "steps", "training_repeats"]
         wholes += ["particles", "sampling_steps", "sampling_repeats", "checked_flow"]
-        if not self.sizes:
-            raise ArgumentError("sizes", "hold at least one number of points", self.sizes)
-        for name, value in [("sizes", n) for n in self.sizes] + [
-            (name, getattr(self, name)) for name in wholes
-        ]:
-            whole(name, value, 1)
+        wholes += ["members", "member_steps", "member_repeats"]
+        for name in ("sizes", "member_widths", "member_batches"):
+            if not getattr(self, name):
+                raise ArgumentError(name, "hold at least one number", getattr(self, name))
+            for value in getattr(self, name):
+                whole(name, value, 1)
+        for name in wholes:
+            whole(name, getattr(self, name), 1)
+        whole("processes", self.processes, 0)
         number("t", self.t, 0, 1)
         number("end", self.end, 0, 1, "()")
         number("tolerance", self.tolerance, 0, ends="()")
@@ -463,6 +485,67 @@ def torch_trainer(config: Config, compiled: bool) -> Callable[[], float]:
     return train
 
 
+# Many networks ----------------------------------------------------------------------------------
+
+BATCHED = "ours, together"  # on one thread, and first: others are held to its weights
+APART = "train.train, one after another"
+
+
+def member(width: int, k: int) -> Network:
+    """Network k, from the same weights whoever trains it."""
+    return Network(nets.MLP(2, widths=(width, width), seed=k), VP())
+
+
+def weights(network: Network) -> np.ndarray:
+    """All weights in a row."""
+    return np.concatenate([value.ravel() for value in network.state().values()])
+
+
+def alone(k: int, width: int, batch: int, steps: int, points: np.ndarray) -> np.ndarray:
+    """The weights of network k after its training by itself on one thread."""
+    import torch
+
+    network = member(width, k)
+    with torch_threads(1):
+        data = torch.from_numpy(points)
+        train.train(network, data, steps=steps, seed=k, batch=batch, progress=list)
+    return weights(network)
+
+
+def side_by_side(
+    threads: int, members: int, width: int, batch: int, steps: int, points: np.ndarray
+) -> np.ndarray:
+    """The weights of all networks after their training together, (members, ...)."""
+    import torch
+
+    networks = [member(width, k) for k in range(members)]
+    with torch_threads(threads):
+        data, seeds = torch.from_numpy(points), range(members)
+        ensembles.together(networks, data, steps=steps, seeds=seeds, batch=batch, progress=list)
+    return np.stack([weights(network) for network in networks])
+
+
+def crowds(
+    config: Config, width: int, batch: int, points: np.ndarray, pool: Executor | None
+) -> dict[str, Callable[[], Any]]:
+    """Each trains all networks from the start and gives their weights, (members, ...)."""
+    members, steps = range(config.members), config.member_steps
+    one = functools.partial(alone, width=width, batch=batch, steps=steps, points=points)
+
+    def all_of(threads: int) -> np.ndarray:
+        return side_by_side(threads, len(members), width, batch, steps, points)
+
+    found: dict[str, Callable[[], Any]] = {
+        BATCHED: lambda: all_of(1),
+        f"{BATCHED}, all threads": lambda: all_of(cpus()),
+        APART: lambda: np.stack([one(k) for k in members]),
+    }
+    if pool is not None:
+        name = f"train.train, in {config.processes} processes"
+        found[name] = lambda: np.stack(list(pool.map(one, members)))
+    return found
+
+
 # Sampling ---------------------------------------------------------------------------------------
 
 
@@ -741,6 +824,43 @@ def training_part(config: Config, run: Run) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def processes(config: Config) -> Iterator[Executor | None]:
+    """Processes that know this file, or None."""
+    if not config.processes:
+        yield None
+        return
+    # By name, since the runner decides no number: a change of it leaves the results as they are.
+    load = importlib.import_module("diffscience.runner").load
+    given: Any = {"initializer": load, "initargs": (Path(__file__),)}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(config.processes, context, **given) as pool:
+        yield pool
+
+
+def ensembles_part(config: Config, run: Run) -> dict[str, Any]:
+    """Times of a step of all networks for each width and batch, (W, B, C, repeats); how far apart
+    the weights end, relative to the largest, (W, B, C)."""
+    points = gallery.two_moons().sample(10_000, run.generator("members"))
+    shape = (len(config.member_widths), len(config.member_batches))
+    firsts, times, apart = [], [], []
+    with processes(config) as pool:
+        for width in config.member_widths:
+            for batch in config.member_batches:
+                calls = crowds(config, width, batch, points, pool)
+                what = f"{config.members} networks, {width} wide, batch {batch}"
+                first, spent, ends = in_turns(calls, config.member_repeats, run, what)
+                firsts.append(first / config.member_steps)
+                times.append(spent / config.member_steps)
+                apart.append([np.abs(ends[name] - ends[BATCHED]).max() for name in calls])
+    return {
+        "crowds": np.array(list(calls)),
+        "first_crowds": np.reshape(firsts, (*shape, -1)),
+        "times_crowds": np.reshape(times, (*shape, len(calls), -1)),
+        "apart_crowds": np.reshape(apart, (*shape, -1)),
+    }
+
+
 def sampling_part(config: Config, run: Run) -> dict[str, Any]:
     """Times of all steps, and E|x|^2/2 of the points at the end with its standard error."""
     import torch
@@ -802,6 +922,7 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
             arrays |= flow_part(config, run, name, law)
     with torch_threads(1):  # small networks train fastest on one thread
         arrays |= training_part(config, run)
+    arrays |= ensembles_part(config, run)
     return arrays | {"cpu": np.array(cpu_model()), "cpus": np.array(cpus())}
 
 
@@ -838,6 +959,16 @@ def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]
         row |= {"steps a second": 1e3 / row["ms (median)"]}
         row |= {"loss, last half": arrays["loss_training"][row.pop("index")]}
         training.append({"task": "training, one step"} | row)
+    many = []
+    for (i, width), (j, batch) in itertools.product(
+        enumerate(config.member_widths), enumerate(config.member_batches)
+    ):
+        timed = (arrays[key][i, j] for key in ("times_crowds", "first_crowds"))
+        for row in rows(arrays["crowds"], *timed):
+            row |= {"µs, a network's step": 1e3 * row["ms (median)"] / config.members}
+            row |= {"weights apart": arrays["apart_crowds"][i, j, row.pop("index")]}
+            task = f"a step of {config.members} networks"
+            many.append({"task": task, "width": width, "batch": batch} | row)
     sampling, flow = [], []
     for row in rows(arrays["samplers"], arrays["times_sampling"], arrays["first_sampling"]):
         value, spread = arrays["moment"][row.pop("index")]
@@ -858,6 +989,7 @@ def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]
     return {
         "": pd.DataFrame(oracle),
         "training": pd.DataFrame(training),
+        "ensembles": pd.DataFrame(many),
         "sampling": pd.DataFrame(sampling),
         "flow": pd.DataFrame(flow),
         "machine": pd.DataFrame([where]),
@@ -878,11 +1010,36 @@ def draw(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, Figure]:
     for name in ("plane", "line"):
         words = f"{config.particles} points, probability flow on the {name}; {threads}"
         later.append((words, f"flows {name}", f"flow {name}"))
-    return {"": bars(arrays, tasks), "sampling": bars(arrays, later)}
+    return {
+        "": bars(arrays, tasks),
+        "sampling": bars(arrays, later),
+        "ensembles": crowded(config, arrays),
+    }
+
+
+def crowded(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
+    """Time of a network's step against the batch: a panel for each width, a line for each way."""
+    widths = config.member_widths
+    figure, axes = plots.figure(1, len(widths), height=4.2, share=True)
+    times = 1e3 * np.median(arrays["times_crowds"], axis=-1) / config.members
+    for ax, width, panel in zip(axes[0], widths, times, strict=True):
+        for name, line in zip(arrays["crowds"], panel.T, strict=True):
+            ax.plot(config.member_batches, line, "o-", label=name)
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xticks(config.member_batches, [str(n) for n in config.member_batches])
+        ax.minorticks_off()
+        ax.set_xlabel("batch")
+        ax.set_title(f"{width} → {width}")
+    axes[0, 0].set_ylabel(f"µs, a step of one of {config.members} networks")
+    plots.legend_below(figure, axes[0, 0], columns=2)
+    return figure
 
 
 def bars(arrays: dict[str, np.ndarray], tasks: list[tuple[str, str, object]]) -> Figure:
     """A panel of bars for each task."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure, axes = plots.figure(len(tasks), height=3.4 * len(tasks))
     for ax, (title, names, key) in zip(axes[:, 0], tasks, strict=True):
         found = rows(arrays[names], arrays[f"times_{key}"], arrays[f"first_{key}"])[::-1]
@@ -899,6 +1056,9 @@ def bars(arrays: dict[str, np.ndarray], tasks: list[tuple[str, str, object]]) ->
             text = f"  {middle_ms:.0f} ms" if middle_ms >= 100 else f"  {middle_ms:.3g} ms"
             ax.annotate(text, (row["ms (max)"], i), va="center", fontsize=8)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlim(0.5 * middle.min(), 6 * max(row["ms (max)"] for row in found))
         ax.set_xlabel("milliseconds (median; lines from fastest to slowest)")
         ax.set_title(title)
@@ -910,6 +1070,8 @@ STUDY = Study(
     Config(
         sizes=(1_000, 20_000), repeats=3, checked=2_000, steps=20, training_repeats=3,
         particles=2_000, sampling_steps=20, sampling_repeats=2, checked_flow=200, compilers=False,
+        members=8, member_widths=(16,), member_batches=(32,), member_steps=5, member_repeats=2,
+        processes=0,
     ),
     compute,
     table,

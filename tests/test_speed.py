@@ -81,7 +81,7 @@ def test_the_trainers_learn_the_same(arrays: dict[str, np.ndarray]) -> None:
 
 def test_tables_and_figure(speed: Any, config: Any, arrays: dict[str, np.ndarray]) -> None:
     tables = speed.study.table(config, arrays)
-    assert set(tables) == {"", "training", "sampling", "flow", "machine"}
+    assert set(tables) == {"", "training", "ensembles", "sampling", "flow", "machine"}
     main = tables[""]
     assert len(main) == 2 * len(arrays["contenders"])
     for _, task in main.groupby("task"):
@@ -92,7 +92,8 @@ def test_tables_and_figure(speed: Any, config: Any, arrays: dict[str, np.ndarray
     training = tables["training"]
     assert np.allclose(training["steps a second"] * training["ms (median)"], 1e3)
     figures = speed.study.draw(config, arrays)
-    assert list(figures) == ["", "sampling"]
+    assert list(figures) == ["", "sampling", "ensembles"]
+    assert len(figures["ensembles"].axes) == len(config.member_widths)
     figure = figures[""]
     assert isinstance(figure, Figure)
     assert len(figure.axes) == len(figures["sampling"].axes) == 3
@@ -102,6 +103,37 @@ def test_tables_and_figure(speed: Any, config: Any, arrays: dict[str, np.ndarray
         bars: list[Any] = list(ax.patches)
         widths = [bar.get_width() for bar in bars]
         assert widths == sorted(widths, reverse=True)  # the fastest on top
+
+
+def test_every_way_to_train_many_networks_trains_the_same(
+    speed: Any, config: Any, arrays: dict[str, np.ndarray]
+) -> None:
+    """Weights of float32 networks after 5 steps; one more step moves them by 1e-3."""
+    names = [speed.BATCHED, f"{speed.BATCHED}, all threads", speed.APART]
+    assert list(arrays["crowds"]) == names
+    assert arrays["times_crowds"].shape == (1, 1, 3, config.member_repeats)
+    assert arrays["apart_crowds"][..., 0] == 0
+    assert (arrays["apart_crowds"] < 1e-5).all()
+    table = speed.study.table(config, arrays)["ensembles"]
+    assert sorted(table["contender"]) == sorted(names)
+    row = table.set_index("contender").loc[speed.APART]
+    each = np.median(arrays["times_crowds"][0, 0, 2]) / config.members
+    assert row["µs, a network's step"] == pytest.approx(1e3 * each)
+    points = np.random.default_rng(0).normal(size=(100, 2))
+    given = {"width": 16, "batch": 32, "points": points}
+    ends = speed.side_by_side(1, 3, steps=5, **given)
+    assert np.abs(ends[2] - speed.alone(2, steps=5, **given)).max() < 1e-5
+    for wrong in (speed.alone(2, steps=6, **given), speed.alone(1, steps=5, **given)):
+        assert np.abs(ends[2] - wrong).max() > 5e-4
+
+
+def test_processes_of_their_own_train_the_same(speed: Any, config: Any) -> None:
+    """The contender that the quick config leaves out; it knows the study's file."""
+    config = dataclasses.replace(config, processes=1, members=2)
+    points = np.random.default_rng(0).normal(size=(100, 2))
+    with speed.processes(config) as pool:
+        calls = speed.crowds(config, 16, 32, points, pool)
+        np.testing.assert_array_equal(calls["train.train, in 1 processes"](), calls[speed.APART]())
 
 
 def test_every_sampler_samples_the_law(arrays: dict[str, np.ndarray]) -> None:
@@ -126,6 +158,10 @@ def test_every_flow_finds_the_map(arrays: dict[str, np.ndarray]) -> None:
         *(("speed", name, 0) for name in ("components", "repeats", "checked", "chunk", "steps")),
         *(("speed", name, value) for name, value in (("training_repeats", -1), ("t", 1.5))),
         *(("speed", "sizes", value) for value in ((), (0,), (10, -3), (2.5,))),
+        *(("speed", name, 0) for name in ("members", "member_steps", "member_repeats")),
+        *(("speed", name, ()) for name in ("member_widths", "member_batches")),
+        ("speed", "member_widths", (32, 0)),
+        ("speed", "processes", -1),
         ("speed", "t", float("nan")),
         *(("julia_ddpm", name, 0) for name in ("first_epochs", "second_epochs", "seed_epochs")),
         *(("julia_ddpm", name, 1) for name in ("samples", "bound_points", "mended_samples")),
