@@ -77,7 +77,8 @@ def like(value: Any, x: Array) -> Array:
         value = value.detach().cpu().numpy()
     if is_torch(x):
         # Not through `asarray` where it is a tensor: that would cut its graph of derivatives.
-        tensor = value if is_torch(value) else xp.asarray(value, dtype=xp.float64)
+        # Nor straight from a stranger: torch sees the bytes of what has a buffer, not its shape.
+        tensor = value if is_torch(value) else xp.asarray(numpy(value), dtype=xp.float64)
         return tensor.to(device=x.device, dtype=_widest(x))
     if isinstance(x, np.ndarray) or array_api_compat.is_jax_array(x):
         return xp.asarray(value, dtype=_widest(x))  # JAX moves a constant to its partners itself
@@ -89,6 +90,8 @@ def index_like(index: Any, x: Array) -> Array:
     xp = namespace(x)
     if isinstance(x, np.ndarray) or array_api_compat.is_jax_array(x):
         return xp.asarray(index)
+    if is_torch(x) and not is_torch(index):
+        index = numpy(index)
     return array_api_compat.to_device(xp.asarray(index), x.device)
 
 
@@ -130,6 +133,8 @@ def _special(name: str) -> Callable[[Array], Array]:
 
 
 log_ndtr = _special("log_ndtr")  # log of the standard normal cdf
+ndtr = _special("ndtr")  # the standard normal cdf
+ndtri = _special("ndtri")  # its inverse
 _erfcx = _special("erfcx")
 i0e = _special("i0e")  # exp(-|x|) I_0(x)
 i1e = _special("i1e")  # exp(-|x|) I_1(x)

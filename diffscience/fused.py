@@ -43,6 +43,7 @@ from .errors import ArgumentError
 
 SMALL = 200_000  # pairs below which `evaluate` takes the plain path
 _PLAIN_PAIRS = 200_000  # pairs per chunk of the plain path; its five arrays then stay in the cache
+_PLAIN_WORKERS = 8  # threads of the plain path at most, each with such arrays of its own
 _LANES = 16  # the plain path pads its points to a multiple of this
 _POINTS = 16_000  # points per task of the compiled path; a multiple of its block
 _THREADING = 1_000_000  # pairs below which one thread is as fast as several
@@ -152,7 +153,7 @@ def mixture(
 
     Parameters
     ----------
-    threads : how many at most; by default one per CPU this process may use. The answers do not
+    threads : how many at most; by default `cpus()`. The answers do not
         depend on it.
 
     Raises
@@ -220,7 +221,7 @@ def plain(
             part = slice(start, min(last, start + step))
             log_prob[part], value[part] = _plain_chunk(room, x[part], *parameters)
 
-    _spread(task, len(x), 8 * step, count, threads)
+    _spread(task, len(x), 8 * step, count, threads, _PLAIN_WORKERS)
     return log_prob, value
 
 
@@ -292,9 +293,16 @@ def _exp(logits: np.ndarray, dtype: np.dtype, work: np.ndarray) -> np.ndarray:
 
 
 def _spread(
-    task: Callable[[int, int], None], points: int, step: int, count: int, threads: int | None
+    task: Callable[[int, int], None],
+    points: int,
+    step: int,
+    count: int,
+    threads: int | None,
+    most: int | None = None,
 ) -> None:
     """Run task(first, last) over the points in steps, on a pool of its own if that pays.
+
+    threads : as many; None: as many as there are cores, `most` at most.
 
     A pool per call costs 0.1 ms and leaves nothing behind: no thread to be lost in a fork, none
     to wait for when calls come from several threads.
@@ -302,7 +310,7 @@ def _spread(
     if threads is not None and threads < 1:
         raise ArgumentError("threads", "be 1 or more", threads)
     firsts = range(0, points, step)
-    workers = min(threads or _cpus(), len(firsts))
+    workers = min(threads or min(cpus(), most or cpus()), len(firsts))
     if workers == 1 or (threads is None and points * count < _THREADING):
         for first in firsts:
             task(first, min(points, first + step))
@@ -312,11 +320,14 @@ def _spread(
         list(pool.map(lambda first: task(first, min(points, first + step)), firsts))
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """How many CPUs this process may use, and no more than $NUMBA_NUM_THREADS."""
     try:
-        return len(os.sched_getaffinity(0))
+        count = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
+        count = os.cpu_count() or 1
+    limit = os.environ.get("NUMBA_NUM_THREADS", "")
+    return min(count, int(limit)) if limit.isdecimal() and int(limit) else count
 
 
 def _checked(x: np.ndarray, *parameters: ArrayLike) -> list[np.ndarray]:

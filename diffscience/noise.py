@@ -30,7 +30,7 @@ from .arrays import finite, numpy
 from .errors import ArgumentError, whole
 
 BLOCK = 4096  # rows that share a generator
-Piece = tuple[float, torch.Tensor, torch.Tensor]  # (h, W, H)
+Piece = tuple[Any, torch.Tensor, torch.Tensor]  # (h, W, H)
 
 
 def generators(seed: int, blocks: Sequence[int], device: str = "cpu") -> list[torch.Generator]:
@@ -178,22 +178,27 @@ class Stored(Noise):
     def on(self, times: Any) -> Stored:
         """The same path on some of its times, read from the start."""
         coarse = monotone("times", times)
-        places = [int(np.argmin(np.abs(self.times - t))) for t in coarse]
+        sign = 1.0 if self.times[-1] > self.times[0] else -1.0
+        next_one = np.searchsorted(sign * self.times[1:-1], sign * coarse) + 1
+        around = np.stack([next_one - 1, next_one])
+        nearer = np.argmin(np.abs(self.times[around] - coarse), axis=0)
+        places = np.take_along_axis(around, nearer[None], axis=0)[0]
         step = np.abs(np.diff(self.times)).min()
         off = np.abs(self.times[places] - coarse).max()
         if off > 1e-9 * step or np.any(np.diff(places) <= 0):
             raise ArgumentError("times", "be among the times of the path, in its order", coarse)
-        pieces = [self._joined(i, j) for i, j in zip(places[:-1], places[1:])]
-        return Stored(
-            coarse, torch.stack([W for _, W, _ in pieces]), torch.stack([H for *_, H in pieces])
-        )
+        return Stored(coarse, *self._joined(places[:-1], places[1:]))
 
-    def _joined(self, i: int, j: int) -> Piece:
-        lengths = np.abs(np.diff(self.times))
-        total = (float(lengths[i]), self.W[i], self.H[i])
-        for k in range(i + 1, j):
-            total = joined(total, (float(lengths[k]), self.W[k], self.H[k]))
-        return total
+    def _joined(self, first: np.ndarray, last: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """W and H of the steps from times[first] to times[last], all at once."""
+        lengths = torch.from_numpy(np.abs(np.diff(self.times))).to(self.W)[:, None, None]
+        h, W, H = lengths[first], self.W[first], self.H[first]
+        for k in range(1, int(np.max(last - first))):
+            rows = np.flatnonzero(last - first > k)
+            i = first[rows] + k
+            more = joined((h[rows], W[rows], H[rows]), (lengths[i], self.W[i], self.H[i]))
+            h[rows], W[rows], H[rows] = more
+        return W, H
 
     def _next(self, area: bool) -> torch.Tensor:
         self._at += not area
