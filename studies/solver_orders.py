@@ -16,7 +16,8 @@ errors belong to a slope: that of the straight line (scatter of the points aroun
 paths or points are drawn, that of the sample.  The orders of theory are those of `samplers.ALL`.
 Some methods come to their strong order late: as long as the error of the drift, which falls faster,
 is large beside that of the noise.  Those of `LATE` are run once more with up to `late_steps[-1]`
-steps (kind "strong, more steps"); under EDM on times even in t the two are not there even then.
+steps (kind "strong, more steps"), four times as many under EDM on times even in t, which are few
+where the noise is small.
 
 "3M, ..." are forms of the third-order multistep method DPM-Solver++ 3M: its published programs give
 the quadratic term half of Taylor's weight and start with a step of first order.
@@ -91,7 +92,8 @@ class Config:
     points : starts of the flow; quantiles on the line, random in the plane.
     paths, many : Brownian paths behind strong errors, and behind weak errors of the mixture.
     fine : steps of the solution that shared paths are held against.
-    late_steps, late_paths : for `LATE`, against a solution in four times the last of them.
+    late_steps, late_paths : for `LATE` (see `late_of`), against a solution in four times the last
+        of the former, or in twice the last of the numbers if that is more.
     tolerances : of the adaptive solvers; most : evaluations beyond which a method stops.
     targets : names in `gallery.ALL`; long, short : steps of the runs on them.
     particles : points on a mixture; fewer : (target, points) for those that take longer.
@@ -230,6 +232,11 @@ LATE = {
     ("EDM", "log_snr"): ("torchsde srk",),
 }
 """What comes to its strong order late."""
+
+
+def late_of(config: Config, pair: tuple[str, str]) -> tuple[int, ...]:
+    """The numbers of steps for what comes to its strong order late."""
+    return tuple(n * (4 if pair == ("EDM", "uniform") else 1) for n in config.late_steps)
 
 
 def perfect(model: Oracle, x: Any, times: Any, generator: Any) -> Iterator[tuple[float, Any]]:
@@ -513,8 +520,10 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         given = (pair, config.strong_steps, config.paths, config.fine, run.seed_for(label))
         keep(f"strong {label}", run.cell(f"strong {label}", path_errors, *given))
         if pair in LATE:
-            n, own = config.late_steps, (run.seed_for(label, "late"), LATE[pair])
-            late = (pair, n, config.late_paths, 4 * n[-1], *own)
+            n, own = late_of(config, pair), (run.seed_for(label, "late"), LATE[pair])
+            # Twice what samplers of order 1 take is enough for a reference of order 1.5.
+            fine = max(4 * config.late_steps[-1], 2 * n[-1])
+            late = (pair, n, config.late_paths, fine, *own)
             keep(f"late {label}", run.cell(f"late {label}", path_errors, *late))
     fine = 4 * config.mixture_steps[-1]
     given = (MAIN, config.mixture_steps, config.many, fine, run.seed_for("many"))
@@ -579,7 +588,9 @@ def series(config: Config, arrays: dict[str, np.ndarray]) -> Iterator[Series]:
         yield from rows("strong", f"strong {label}", pair, strong, config.strong_steps)
         if pair in LATE:
             late = {name: strong[name] for name in LATE[pair]}
-            yield from rows("strong, more steps", f"late {label}", pair, late, config.late_steps)
+            yield from rows(
+                "strong, more steps", f"late {label}", pair, late, late_of(config, pair)
+            )
         yield from rows("weak", f"weak {label}", pair, weak, config.weak_steps)
     yield from rows("flow in the plane", "plane", MAIN, flows, config.steps)
     n = config.mixture_steps
@@ -736,7 +747,7 @@ def curves(ax: Axes, config: Config, found: Sequence[Series], label: str = "{nam
 
 def ticked(ax: Axes, n: Sequence[int]) -> None:
     """Some of these numbers, and no others, under the axis."""
-    few = n[:: 2 if len(n) > 5 else 1]
+    few = n[:: 1 if len(n) <= 5 else 2 if len(n) <= 8 else 3]
     ax.set_xticks(few, [str(k) for k in few])
     ax.minorticks_off()
 
@@ -799,8 +810,9 @@ def draw_kind(config: Config, arrays: dict[str, np.ndarray], kind: str) -> Figur
     for ax in axes.flat:
         guides(ax, (1, 2, 3) if kind != "strong" else (1, 1.5))
     if kind == "strong" and LATE.keys() & set(config.pairs):
+        later = {n for pair in LATE.keys() & set(config.pairs) for n in late_of(config, pair)}
         for ax in axes.flat:
-            ticked(ax, sorted({*config.strong_steps, *config.late_steps}))
+            ticked(ax, sorted({*config.strong_steps, *later}))
     for ax in axes[-1]:
         ax.set_xlabel("steps n")
     for ax in axes[:, 0]:
