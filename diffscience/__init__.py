@@ -28,6 +28,8 @@ _EXPORTS: dict[str, str] = {  # public name -> the module that defines it
     "VEGeometric": "process",
     "EDM": "process",
     "RectifiedFlow": "process",
+    "Sigmoid": "process",
+    "Polynomial": "process",
     "Chain": "chain",
     "Target": "targets",
     "GaussianMixture": "mixture",
@@ -42,11 +44,14 @@ _EXPORTS: dict[str, str] = {  # public name -> the module that defines it
 _MODULES = [
     "bounds",
     "doctor",
+    "engines",
+    "ensembles",
     "fits",
     "fokker_planck",
     "fused",
     "gallery",
     "grids",
+    "guidance",
     "julia",
     "langevin",
     "likelihood",
@@ -56,12 +61,18 @@ _MODULES = [
     "noise",
     "notes",
     "plots",
+    "reverse",
     "samplers",
     "solvers",
     "store",
     "study",
+    "sweep",
     "testing",
+    "tilted",
+    "times",
     "train",
+    "variances",
+    "weightings",
 ]
 
 __all__ = [
@@ -78,9 +89,11 @@ __all__ = [
     "Model",
     "Network",
     "Oracle",
+    "Polynomial",
     "Process",
     "RectifiedFlow",
     "Rings",
+    "Sigmoid",
     "SubVP",
     "Target",
     "Transition",
@@ -88,11 +101,14 @@ __all__ = [
     "__version__",
     "bounds",
     "doctor",
+    "engines",
+    "ensembles",
     "fits",
     "fokker_planck",
     "fused",
     "gallery",
     "grids",
+    "guidance",
     "julia",
     "langevin",
     "likelihood",
@@ -102,20 +118,29 @@ __all__ = [
     "noise",
     "notes",
     "plots",
+    "reverse",
     "samplers",
     "solvers",
     "store",
     "study",
+    "sweep",
     "testing",
+    "tilted",
+    "times",
     "train",
+    "variances",
+    "weightings",
 ]
 
 if TYPE_CHECKING:
     from . import (
         doctor,
+        engines,
+        ensembles,
         fused,
         gallery,
         grids,
+        guidance,
         julia,
         likelihood,
         losses,
@@ -124,12 +149,18 @@ if TYPE_CHECKING:
         noise,
         notes,
         plots,
+        reverse,
         samplers,
         solvers,
         store,
         study,
+        sweep,
         testing,
+        tilted,
+        times,
         train,
+        variances,
+        weightings,
     )
     from .boxes import Boxes
     from .chain import Chain
@@ -138,7 +169,18 @@ if TYPE_CHECKING:
     from .mixture import GaussianMixture
     from .models import Counted, Model, Oracle
     from .network import Network
-    from .process import EDM, VE, VP, Cosine, Process, RectifiedFlow, SubVP, VEGeometric
+    from .process import (
+        EDM,
+        VE,
+        VP,
+        Cosine,
+        Polynomial,
+        Process,
+        RectifiedFlow,
+        Sigmoid,
+        SubVP,
+        VEGeometric,
+    )
     from .rings import Rings
     from .targets import Target
     from .transition import Transition

@@ -1,0 +1,708 @@
+"""What did every study find? Answers in numbers, and headline numbers beside what they should be.
+
+Nothing is computed here: sentences and numbers are read from the tables that the other studies have
+left in the same folder, so that no number is ever copied by hand.  The README's table of studies is
+made of this one.
+
+A headline is a measured number with its standard error beside a number that it is held against:
+
+    published   printed in the notes or papers that are replayed
+    exact       known in closed form or by quadrature
+    theory      a proven order or power
+    floor       what true samples have, whose spread is in the error
+
+The figure shows value/wanted with error/wanted.  In the quick mode the tables are small, and what
+cannot be answered from them says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffscience import gallery, plots
+from diffscience.errors import ArgumentError
+from diffscience.runner import question
+from diffscience.study import Run, Study, run_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Config:
+    """strict : whether a question that the tables do not answer is an error."""
+
+    strict: bool = True
+
+
+class Tables:
+    """The tables of the other studies."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def rows(self, table: str) -> list[Row]:
+        """The rows of TABLE.csv."""
+        return self._run.table(table)
+
+    def row(self, table: str, **wanted: str) -> Row:
+        """The first row whose columns (spaces written as _) have these values.
+
+        Raises LookupError where there is none.
+        """
+        columns = {key.replace("_", " "): value for key, value in wanted.items()}
+        for row in self.rows(table):
+            if all(row[key] == value for key, value in columns.items()):
+                return row
+        raise LookupError(f"{table} has no row with {columns}")
+
+
+def largest(values: Any) -> float:
+    """The largest of the numbers, empty cells left out."""
+    return max(float(value) for value in values if value != "")
+
+
+def shown(value: Any, digits: int = 2) -> str:
+    """A number to so many significant digits, zeros at its end included.
+
+    >>> shown(0.1004, 3), shown("0.002", 1), shown(5.3, 1), shown(12.0, 2)
+    ('0.100', '0.002', '5', '12')
+    """
+    return f"{float(value):#.{digits}g}".rstrip(".")
+
+
+# Answers ----------------------------------------------------------------------------------------
+
+
+def julia_ddpm(t: Tables) -> str:
+    """Losses, the fault of sigma, and the mended samples."""
+    printed = [r for r in t.rows("julia_ddpm") if r["published"]]
+    truth = t.row("julia_ddpm_samples", samples_of="the truth")
+    beta = t.row("julia_ddpm_samples", samples_of="as the note samples", schedule="first")
+    mended = t.row("julia_ddpm_samples", samples_of="mended, fresh data")
+    worst = largest(r["relative difference"] for r in printed)
+    return (
+        f"All {len(printed)} published losses come out, to {worst:.0e} relative. Sampling with"
+        f" σ = β loses the mode even with the exact ε: std {shown(beta['std'])} instead of"
+        f" {shown(truth['std'], 3)}. Mended, W1 to the truth is {shown(mended['W1'])} ±"
+        f" {shown(mended['W1 error'], 1)}, its floor {shown(mended['W1 floor'])} ±"
+        f" {shown(mended['W1 floor spread'])}."
+    )
+
+
+def forward_reverse(t: Tables) -> str:
+    """The largest excess at the end."""
+    excess = largest(r["largest excess"] for r in t.rows("forward_reverse_final"))
+    return (
+        "Over both targets and samplers the largest excess over the floor at the end is"
+        f" {shown(excess)} standard errors."
+    )
+
+
+def forward_sde(t: Tables) -> str:
+    """The errors of the methods, near T too, and the note's recipes."""
+
+    def off(process: str, run: str) -> str:
+        found = t.row("forward_sde_end", process=process, run=run)
+        return f"{shown(100 * float(found['exact, of the method']))} %"
+
+    ends = t.rows("forward_sde_end")
+    best = {r["process"]: r["run"] for r in ends}  # the last run of a process is its best
+    chosen = [r for r in ends if best[r["process"]] == r["run"]]
+    most = largest(abs(float(r["exact, of the method"])) for r in chosen)
+    tests = [r for r in t.rows("forward_sde") if best[r["process"]] == r["run"]]
+    least = min(float(r["p-value"]) for r in tests)
+    kernel, right, drift = (
+        t.row("forward_sde_note", recipe=recipe, t=time)
+        for recipe, time in (("kernel as printed", "0.5"), ("right", "0.5"), ("drift sign", "1.0"))
+    )
+    return (
+        f"Yes: {ends[0]['steps']} steps of SRK leave the variance of all {len(best)} processes"
+        f" within {shown(100 * most)} %, and the least of {len(tests)} KS p-values is"
+        f" {shown(least, 1)}. Euler's is off by {off('VE geometric', 'Euler, uniform steps')} (VE"
+        f" geometric); near T of rectified flow, where f and g are infinite, by"
+        f" {off('rectified flow', 'Euler, uniform steps')}, SRK's by"
+        f" {off('rectified flow', 'SRK, uniform steps')}, on graded steps"
+        f" {off('rectified flow', 'Euler, graded steps')} and"
+        f" {off('rectified flow', 'SRK, graded steps')}. The note's kernel has variance"
+        f" {shown(kernel['variance'])} instead of {shown(right['variance'])} at t = 0.5, its drift"
+        f" takes the standard deviation to {float(drift['variance']) ** 0.5:.0f} instead of 1."
+    )
+
+
+def time_reversal(t: Tables) -> str:
+    """The squeezed variances, the way back, and multiples of the score."""
+
+    def variance(mesh: str, increments: str, rule: str, steps: str) -> Row:
+        return t.row("time_reversal", mesh=mesh, increments=increments, rule=rule, steps=steps)
+
+    note, many = (variance("uniform", "Euler", "note", steps) for steps in ("100", "1600"))
+    mended = variance("graded", "exact", "trapezium", "100")
+    exact = "Var Wbar_1, exact"
+    back = [
+        r for r in t.rows("time_reversal_back") if r["case"] == "note" and r["mesh"] == "graded"
+    ]
+    euler, srk = ([r for r in back if r["method"] == m and r["noise"] == "Wbar"][-1]
+                  for m in ("Euler", "SRK"))  # fmt: skip
+    double = t.row("time_reversal_factor", **{"lambda": "2.0"})
+    far = "mean of the largest distance"
+    return (
+        "W + ∫ g s dt, and it is one. The note's is squeezed by its discretisation at t = 0, 18"
+        f" log(n)/n: in 100 uniform steps its variance is {shown(note[exact], 3)} (measured"
+        f" {shown(note['measured'], 3)} ± {shown(note['error'], 1)}), in 1600"
+        f" {shown(many[exact], 3)}, in 100 graded ones with exact increments"
+        f" {shown(mended[exact], 4)} ({shown(mended['measured'], 3)} ±"
+        f" {shown(mended['error'], 1)}). In {euler['steps']} steps back the path is met to"
+        f" {shown(euler[far])} (Euler, order {shown(euler['order'])}) or {shown(srk[far])} (SRK)."
+        " With twice the score and its own drift it is met too, but the noise has variance"
+        f" {shown(double['exact'])}."
+    )
+
+
+def reverse_sde(t: Tables) -> str:
+    """Parity, the wrong start and the right one, and the swiss roll."""
+    printed = t.rows("reverse_sde_parity")
+    worst = largest(r["relative difference"] for r in printed)
+    exact = {
+        r["eta"]: r["right, solved"] for r in t.rows("reverse_sde_exact") if r["start"] != "p_1"
+    }
+    right = t.row("reverse_sde", score="exact", start="p_1", eta="1.0")
+    note = t.row("reverse_sde_causes", what="the note's 256 samples")
+    ends = t.rows("reverse_sde_plane")
+    most = max(int(r["steps"]) for r in ends)
+    excess = largest(r["excess"] for r in ends if int(r["steps"]) == most)
+    return (
+        f"All {len(printed)} published losses come out, to {worst:.0e} relative, and so do the bars"
+        f" of the note's samples ({shown(note['right'], 3)} ± {shown(note['error'])} right of 0.2)."
+        f" With the exact score its start N(0, 1) ends with {shown(exact['1.0'], 4)} there instead"
+        f" of {shown(right['truth'], 4)}: the posterior of a mixture says so without a run. More"
+        f" noise forgets more of it ({shown(exact['0.0'], 3)} for the flow,"
+        f" {shown(exact['1.5'], 3)} for η = 1.5) and wants more steps; from p_1 it is"
+        f" {shown(right['right'], 3)} ± {shown(right['error'], 1)}. A swiss roll comes back with"
+        f" every η: after {most} steps the largest excess of sliced W2 is {shown(excess)} standard"
+        " errors."
+    )
+
+
+def flow_map(t: Tables) -> str:
+    """Solvers against the exact map, one map for all processes, ways between points, a network."""
+    solved = [r for r in t.rows("flow_map") if r["tolerance"] == "1e-09"]
+    worst = largest(r["largest error, decode"] for r in solved)
+    same = [r for r in t.rows("flow_map_processes") if r["process"] != "rectified"]
+    line = largest(r["from sigma/alpha = 5: line"] for r in same)
+    plane = largest(
+        r[f"from sigma/alpha = 5: {p}"] for r in same for p in ("swiss_roll", "two_moons")
+    )
+
+    def off(way: str) -> str:
+        found = t.row("flow_map_ways", law="swiss_roll", way=way)
+        return f"{100 * float(found['off the law']):.2g} ± {100 * float(found['its error']):.1g} %"
+
+    network = t.rows("flow_map_learned")[-1]
+    return (
+        f"On the line F_t⁻¹(F_T) is the map, and dopri5 at tolerance 1e-9 is within {worst:.0e} of"
+        " it. All processes have one map between equal σ/α, in the plane as well (differences"
+        f" {line:.0e} exactly and {plane:.0e} solved). Half way between points of a swiss roll,"
+        f" {off('data')} of straight ways are off the law; of straight ways between codes"
+        f" {off('straight')}, of quarter circles, which keep the law, {off('quarter circle')} (true"
+        f" points: 1 %). A learned map is {shown(network['distance, mean'])} ±"
+        f" {shown(network['error'], 1)} away from the exact one on average."
+    )
+
+
+def speed(t: Tables) -> str:
+    """Milliseconds and steps a second."""
+
+    def ms(contender: str) -> str:
+        found = t.row("speed", task="oracle, 1000000 points", contender=contender)
+        return f"{float(found['ms (median)']):.0f}"
+
+    steps = float(t.row("speed_training", contender="ours")["steps a second"])
+    return (
+        f"A million points of a 25-component mixture take {ms('ours')} ms (torch.distributions"
+        f" {ms('torch.distributions, autograd')}, a C loop for this one machine"
+        f" {ms('limit: C for this machine')}); the note's training makes {steps:.0f} steps/s."
+    )
+
+
+def solver_orders(t: Tables) -> str:
+    """Orders against theory, the forms of 3M, every sampler on every target."""
+    every = [r for r in t.rows("solver_orders_all") if r["theory"]]
+    late = {
+        (r["process"], r["grid"], r["method"]) for r in every if r["kind"] == "strong, more steps"
+    }
+    every = [
+        r for r in every
+        if r["kind"] != "strong" or (r["process"], r["grid"], r["method"]) not in late
+    ]  # fmt: skip
+    off = sorted(abs(float(r["order"]) - float(r["theory"])) for r in every)
+    near = sum(o < 0.15 for o in off)
+    third = {r["method"]: r for r in t.rows("solver_orders") if r["kind"] == "flow"}
+    ends = t.rows("solver_orders_worst")
+    worst = max(ends, key=lambda r: float(r["largest excess, n = 1000"]))
+    few = sum(int(r["targets above 3, n = 20"]) for r in ends)
+    targets = len({r["target"] for r in t.rows("solver_orders_targets")})
+    taylor, published = (
+        shown(third[name]["order, mean"], 3) for name in ("dpm_3m", "3M, as published")
+    )
+    return (
+        f"{near} of {len(every)} fitted orders lie within 0.15 of theory (the median"
+        f" {shown(off[len(off) // 2])} away). DPM-Solver++ 3M has order {taylor} with Taylor's"
+        f" weight and a second-order start, and {published} as its programs have it. With the exact"
+        f" score all {len(ends)} samplers are at the floor of all {targets} targets after 1000"
+        f" steps: the largest excess is {shown(worst['largest excess, n = 1000'])} standard errors;"
+        f" after 20 steps {few} of {len(ends) * targets} are above 3."
+    )
+
+
+def likelihood(t: Tables) -> str:
+    """The flow against every law, the bound, the learned density, and the roll of 2015."""
+    laws = t.rows("likelihood")
+    worst = largest(r["largest |flow - exact|"] for r in laws)
+    moons = t.row(
+        "likelihood_bounds", target="two_moons", schedule="even log-SNR", K="1000", variance="best"
+    )
+    network = t.rows("likelihood_learned")[-1]
+    found = t.rows("likelihood_roll")[0]
+    ours = [
+        r for r in t.rows("likelihood_roll_bounds")
+        if r["noise"] == found["noise"] and r["K"] == "1000" and r["variance"] == "best"
+    ]  # fmt: skip
+    best = max(ours, key=lambda r: float(r["bound"]))
+    gap, kl = (
+        f"{shown(r[value])} ± {shown(r[error], 1)}"
+        for r, value, error in (
+            (moons, "bound - entropy", "error"), (network, "KL", "error of KL")
+        )
+    )  # fmt: skip
+    return (
+        f"Along the exact flow the log-density of {len(laws)} laws comes out, the worst to"
+        f" {worst:.0e} nats at tolerance 1e-9. The best bound of 1000 steps lies {gap} nats above"
+        f" the entropy of two moons; a network of its density has KL {kl}. Sohl-Dickstein et al.'s"
+        f" 2.35 bits are the exact entropy of their roll at noise {shown(found['noise'], 3)} of its"
+        f" deviation, where 1000 steps reach {shown(best['bound'], 4)} ±"
+        f" {shown(best['error'], 1)}."
+    )
+
+
+def reverse_kernel(t: Tables) -> str:
+    """Powers of beta, and what whole chains pay."""
+    found = t.rows("reverse_kernel")
+    best, one = (
+        largest(
+            abs(float(r["power of beta"]) - int(r["theory"]))
+            for r in found
+            if (r["Gaussian"] == "best") == is_best
+        )
+        for is_best in (True, False)
+    )
+    chains = [r for r in t.rows("reverse_kernel_totals") if r["target"] == "bimodal"]
+    chain = max((r for r in chains if r["schedule"] == "cosine"), key=lambda r: int(r["K"]))
+    off = largest(
+        abs(float(r[f"difference, {kind}"]))
+        for r in t.rows("reverse_kernel_totals")
+        for kind in ("beta", "btilde")
+    )
+    left = float(chain["btilde"]) - float(chain["btilde - its limit"])
+    return (
+        f"Its KL from the best Gaussian falls as β³ and from Gaussians of one variance for all x as"
+        f" β², as theory has it (powers within {best:.0e} and {one:.0e}, for"
+        f" {len({r['target'] for r in found})} targets at"
+        f" {len({r['noise level'] for r in found})} noise levels). {chain['K']} cosine steps to two"
+        f" modes cost {shown(chain['best'])} nats with the best Gaussians,"
+        f" {shown(chain['optimal'])} with the optimal variances, {shown(chain['beta'])} with β, and"
+        f" {shown(chain['btilde'])} with β̃, of which {shown(left, 3)} remain however many the"
+        f" steps; with the prior that is the gap of the variational bound, to {off:.0e}."
+    )
+
+
+def kde(t: Tables) -> str:
+    """Bandwidths and what rules cost."""
+    ise = t.row("kde", kernel="Gaussian", criterion="ISE", n="60")
+    fisher = t.row("kde", kernel="Gaussian", criterion="Fisher", n="60")
+    silverman = t.row("kde_rules", kernel="Gaussian", n="60", rule="Silverman")
+    held_out = t.row("kde_rules", kernel="Gaussian", n="60", rule="cross-validation")
+    return (
+        f"With a Gaussian kernel 60 points are fitted best at h = {shown(ise['exact h'])}"
+        f" (asymptotically {shown(ise['asymptotic h'])}); Silverman's rule costs"
+        f" {shown(silverman['ISE / least MISE'])} times and cross-validation"
+        f" {shown(held_out['ISE / least MISE'])} times the least error. The score of the estimate"
+        f" wants h = {shown(fisher['best h'])} and is still off by"
+        f" {100 * float(fisher['least mean']):.0f} % of its own energy."
+    )
+
+
+def hyvarinen(t: Tables) -> str:
+    """The note's minimum, and polynomial scores."""
+    note = t.rows("hyvarinen")[0]
+    n = max(t.rows("hyvarinen_polynomials"), key=lambda r: int(r["n"]))["n"]
+    one, nine = (
+        t.row("hyvarinen_polynomials", law="0.1 N(−3, 1) + 0.9 N(3, 1)", degree=d, n=n)
+        for d in "19"
+    )
+    return (
+        f"The note's minimum ({shown(note['mu'], 5)}, {shown(note['sigma'], 5)}) comes out, and the"
+        f" closed form is maximum likelihood's; on {int(n):,} points a polynomial of degree 9 takes"
+        f" the relative error of the bimodal score from {shown(one['score error, median'])} to"
+        f" {shown(nine['score error, median'])}, but {nine['of no density']} of {nine['fits']} such"
+        " fits are scores of no density."
+    )
+
+
+def langevin(t: Tables) -> str:
+    """The slow mode, relaxation and bias."""
+
+    def share(time: str) -> tuple[str, str, str]:
+        found = t.row("langevin", start="N(0, I)", mode="(-1, 1)", t=time)
+        return (
+            shown(found["share"], 3),
+            shown(found["error"], 1),
+            shown(found["exact share"], 3),
+        )
+
+    early, late = share("5.0"), share("50.0")
+    slow = t.row("langevin_relaxation", start="N(0, I)")
+    raw, mala = (
+        t.row("langevin_bias", step_h="0.8", method=method)
+        for method in ("unadjusted", "Metropolis-adjusted")
+    )
+    return (
+        "Slowly: from N(0, I) the mode of weight 0.2 holds"
+        f" {early[0]} ± {early[1]} at t = 5 (the note's 10; exact {early[2]}) and"
+        f" {late[0]} ± {late[1]} at t = 50; such symmetric starts relax in"
+        f" {shown(slow['slowest from this start'])}, others in {shown(slow['slowest time'])}."
+        " At h = 0.8 the unadjusted step widens the variance by"
+        f" {100 * float(raw['var/true - 1']):.0f} %, the adjusted by"
+        f" {100 * float(mala['var/true - 1']):.1f} ± {100 * float(mala['error']):.1f} %,"
+        f" accepting {100 * float(mala['accepted']):.0f} %."
+    )
+
+
+def score_matching_1d(t: Tables) -> str:
+    """Parity, and the error of each objective with enough data; bounds are rounded upwards."""
+
+    def bound(value: float) -> str:
+        power = 10.0 ** (int(f"{value:e}"[-3:]) - 1)
+        return f"{-(-value // power) * power:.2g}"  # two digits
+
+    def error(objective: str, points: str) -> Row:
+        return t.row("score_matching_1d", objective=objective, points=points)
+
+    printed = [r for r in t.rows("score_matching_1d_losses") if r["run"] != "denoising"]
+    worst = largest(r["relative difference"] for r in printed)
+    consistent = ("explicit", "implicit", "sliced", "finite differences")
+    most = largest(error(name, "65536")["Fisher error"] for name in consistent)
+    many, few = error("implicit", "65536"), error("implicit", "256")
+    return (
+        f"All {len(printed)} seeded published losses come out, to {bound(worst)} relative. With"
+        f" 65,536 points every consistent objective is within {bound(100 * most)} % of the exact"
+        f" score (relative Fisher error; implicit {shown(100 * float(many['Fisher error']))} ±"
+        f" {shown(100 * float(many['Fisher error ±']), 1)} %, from 256 points"
+        f" {100 * float(few['Fisher error']):.0f} ± {100 * float(few['Fisher error ±']):.0f} %)."
+    )
+
+
+def score_matching_2d(t: Tables) -> str:
+    """The least and the largest error with enough data, and from few points."""
+
+    def error(r: Row) -> float:
+        return float(r["Fisher error"])
+
+    def percent(r: Row) -> str:
+        spread = 100 * float(r["standard error"])
+        return f"{shown(100 * error(r))} ± {shown(spread, 1)} % ({r['objective']})"
+
+    found = sorted(t.rows("score_matching_2d"), key=error)
+    below = sum(error(r) < 0.1 for r in found)
+    share = "All" if below == len(found) else f"{below} of {len(found)} objectives"
+    few = t.row("score_matching_2d_fits", objective="implicit", data="128")
+    return (
+        f"{share} within 10 % relative Fisher error of the exact score of three Gaussians with"
+        f" enough data: from {percent(found[0])} to {percent(found[-1])}; from 128 points the"
+        f" implicit one is off by {error(few):.0f} ± {float(few['standard error']):.0f} times the"
+        f" score's own energy (its members by {float(few['least']):.0f} to"
+        f" {float(few['largest']):.0f})."
+    )
+
+
+def ncsn(t: Tables) -> str:
+    """The left weight with the note's faults and without."""
+    weight = float(gallery.julia_bimodal().weights[0])
+
+    def left(pace: str, faults: str, score: str) -> str:
+        found = t.row("ncsn", pace=pace, faults=faults, score=score)
+        return f"{shown(found['left weight'], 3)} ± {shown(found['error'], 1)}"
+
+    return (
+        f"With its four faults the exact score leaves {left('note', 'all faults', 'exact')} of the"
+        f" mass on the left instead of {weight:g}; without them"
+        f" {left('slow', 'no fault', 'exact')}, and the learned score"
+        f" {left('slow', 'no fault', 'learned')}. A smaller σ_min alone, in the"
+        f" same time, makes it {left('note', 'all but sigma_min = 0.5', 'exact')}."
+    )
+
+
+def low_density(t: Tables) -> str:
+    """The error where data are and where they are not, and with noise."""
+
+    def error(objective: str, where: str) -> str:
+        found = t.row("low_density_levels", target="pair", objective=objective)
+        return f"{shown(100 * float(found[where]))} %"
+
+    mended = error("denoising, sigma = 6", "low density")
+    return (
+        "Of a pair of Gaussians the implicit objective learns the score to"
+        f" {error('implicit', 'high density')} rms where the data are and to"
+        f" {error('implicit', 'low density')} where they are not (the root of the relative squared"
+        f" error); under noise of σ = 6 the latter is {mended}."
+    )
+
+
+ANSWERS = {
+    "julia_ddpm": julia_ddpm,
+    "forward_reverse": forward_reverse,
+    "reverse_sde": reverse_sde,
+    "flow_map": flow_map,
+    "forward_sde": forward_sde,
+    "time_reversal": time_reversal,
+    "solver_orders": solver_orders,
+    "likelihood": likelihood,
+    "reverse_kernel": reverse_kernel,
+    "score_matching_1d": score_matching_1d,
+    "score_matching_2d": score_matching_2d,
+    "low_density": low_density,
+    "ncsn": ncsn,
+    "hyvarinen": hyvarinen,
+    "langevin": langevin,
+    "kde": kde,
+    "speed": speed,
+}
+"""What each study found, in the order of the table."""
+
+
+# Headlines --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured number beside what it should be; `of` as above."""
+
+    what: str
+    value: float
+    error: float
+    wanted: float
+    of: str
+
+
+def number(what: str, row: Row, columns: str, of: str) -> Number:
+    """Of the columns "value | error | wanted" of a row; one that is a number stands for itself."""
+    names = [name.strip() for name in columns.split("|")]
+    value, error, wanted = (float(row.get(name, name)) for name in names)
+    return Number(what, value, error, wanted, of)
+
+
+def of_julia_ddpm(t: Tables) -> Iterator[Number]:
+    mended = t.row("julia_ddpm_samples", samples_of="mended, fresh data")
+    truth = t.row("julia_ddpm_samples", samples_of="the truth")
+    wanted = truth["P(x < 0)"]
+    yield number(
+        "mass of the left mode, mended", mended, f"P(x < 0) | its error | {wanted}", "exact"
+    )
+    spread = math.hypot(float(mended["W1 error"]), float(mended["W1 floor spread"]))
+    yield number("Wasserstein-1, mended", mended, f"W1 | {spread} | W1 floor", "floor")
+
+
+def of_forward_sde(t: Tables) -> Iterator[Number]:
+    ends = {
+        r["process"]: r for r in t.rows("forward_sde_end")
+    }  # the last run of a process: its best
+    for process in ("VE", "VP", "rectified flow"):
+        off, error = (float(ends[process][c]) for c in ("variance/exact - 1", "error"))
+        yield Number(f"variance at T, {process}", 1 + off, error, 1.0, "exact")
+
+
+def of_time_reversal(t: Tables) -> Iterator[Number]:
+    for mesh, increments, rule, steps in (
+        ("uniform", "Euler", "note", "100"), ("graded", "exact", "trapezium", "100"),
+    ):  # fmt: skip
+        r = t.row("time_reversal", mesh=mesh, increments=increments, rule=rule, steps=steps)
+        what = f"variance of the reversed noise, {mesh} mesh"
+        yield number(what, r, "measured | error | Var Wbar_1, exact", "exact")
+
+
+def of_reverse_sde(t: Tables) -> Iterator[Number]:
+    for start in ("N(0, 1)", "p_1"):
+        r = t.row("reverse_sde", score="exact", start=start, eta="1.0")
+        what = f"mass on the right from {start}"
+        wanted = {
+            "N(0, 1)": next(
+                e["right, solved"]
+                for e in t.rows("reverse_sde_exact")
+                if e["start"] == start and e["eta"] == "1.0"
+            ),
+            "p_1": r["truth"],
+        }[start]
+        yield number(what, r, f"right | error | {wanted}", "exact")
+
+
+def of_solver_orders(t: Tables) -> Iterator[Number]:
+    every = t.rows("solver_orders_all")
+    for kind, method in (
+        ("flow", "heun"), ("flow", "dpm_3m"), ("strong", "euler_maruyama"),
+        ("strong, more steps", "torchsde srk"), ("torchdiffeq", "rk4"),
+    ):  # fmt: skip
+        r = next(r for r in every if r["kind"] == kind and r["method"] == method)
+        error = float(r["error of fit"] or 0) + float(r["error of sample"] or 0)
+        what = f"order of {method.replace('_', ' ')} ({kind.partition(',')[0]})"
+        yield number(what, r, f"order | {error} | theory", "theory")
+
+
+def of_likelihood(t: Tables) -> Iterator[Number]:
+    for r in t.rows("likelihood")[:1]:
+        what = f"−log p of {r['target'].replace('_', ' ')} by the flow / nats"
+        yield number(what, r, "-log p, flow | 0 | -log p, exact", "exact")
+    found = t.rows("likelihood_roll")[0]
+    ours = [
+        r for r in t.rows("likelihood_roll_bounds")
+        if r["noise"] == found["noise"] and r["K"] == "1000" and r["variance"] == "best"
+    ]  # fmt: skip
+    best = max(ours, key=lambda r: float(r["bound"]))
+    yield number("bound of the roll of 2015 / bits", best, "bound | error | 2.35", "published")
+
+
+def of_kde(t: Tables) -> Iterator[Number]:
+    for criterion in ("ISE",):
+        r = t.row("kde", kernel="Gaussian", criterion=criterion, n="60")
+        yield number("best bandwidth for 60 points", r, "best h | error of h | exact h", "exact")
+
+
+def of_hyvarinen(t: Tables) -> Iterator[Number]:
+    for name, sign in (("mu", "μ"), ("sigma", "σ")):
+        r = t.rows("hyvarinen")[0]
+        yield number(
+            f"{sign} of the fitted Gaussian", r, f"{name} | 0 | printed {name}", "published"
+        )
+
+
+def of_langevin(t: Tables) -> Iterator[Number]:
+    for time in ("5.0", "50.0"):
+        r = t.row("langevin", start="N(0, I)", mode="(-1, 1)", t=time)
+        what = f"share of the middle mode at t = {float(time):g}"
+        yield number(what, r, "share | error | exact share", "exact")
+
+
+def of_ncsn(t: Tables) -> Iterator[Number]:
+    weight = float(gallery.julia_bimodal().weights[0])
+    for score in ("exact", "learned"):
+        r = t.row("ncsn", pace="slow", faults="no fault", score=score)
+        what = f"mass on the left, annealed Langevin, {score} score"
+        yield number(what, r, f"left weight | error | {weight}", "exact")
+
+
+NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
+    "julia_ddpm": of_julia_ddpm,
+    "reverse_sde": of_reverse_sde,
+    "forward_sde": of_forward_sde,
+    "time_reversal": of_time_reversal,
+    "solver_orders": of_solver_orders,
+    "likelihood": of_likelihood,
+    "ncsn": of_ncsn,
+    "hyvarinen": of_hyvarinen,
+    "langevin": of_langevin,
+    "kde": of_kde,
+}
+"""Headline numbers, in the order of the figure."""
+
+
+# The study --------------------------------------------------------------------------------------
+
+
+def compute(config: Config, run: Run) -> dict[str, Any]:
+    """Answers and headline numbers of all studies."""
+    t, here = Tables(run), Path(__file__).parent
+    questions = [question(here / f"{name}.py") for name in ANSWERS]
+    answers, numbers = [], []
+    for name, answer in ANSWERS.items():
+        try:
+            answers.append(answer(t))
+            numbers += [(name, n) for n in NUMBERS.get(name, lambda _: iter(()))(t)]
+        except (ArgumentError, LookupError, ValueError, ZeroDivisionError) as error:
+            if config.strict:
+                raise ArgumentError(f"tables of {name}", "answer its question", error) from error
+            answers.append(f"(Not told by these tables: {type(error).__name__}.)")
+    return {
+        "study": list(ANSWERS), "question": questions, "answer": answers,
+        "headline study": [name for name, _ in numbers] or [""],
+        "headline": [n.what for _, n in numbers] or [""],
+        "of": [n.of for _, n in numbers] or [""],
+        "numbers": [[n.value, n.error, n.wanted] for _, n in numbers] or [[np.nan] * 3],
+    }  # fmt: skip
+
+
+def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]:
+    """Question and answer of every study; the headline numbers."""
+    import pandas as pd
+
+    page = pd.DataFrame({name: arrays[name] for name in ("study", "question", "answer")})
+    value, error, wanted = arrays["numbers"].T
+    numbers = pd.DataFrame(
+        {
+            "study": arrays["headline study"], "what": arrays["headline"], "value": value,
+            "error": error, "wanted": wanted, "wanted is": arrays["of"],
+        }
+    )  # fmt: skip
+    return {"": page, "headlines": numbers}
+
+
+LOOKS = {"published": "s", "exact": "o", "theory": "^", "floor": "D"}
+
+
+def draw(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
+    """Every headline number over what it should be."""
+    value, error, wanted = arrays["numbers"].T
+    y = np.arange(len(value))
+    figure, axes = plots.figure(height=1.5 + 0.3 * len(y))
+    ax = axes[0, 0]
+    for i, (kind, marker) in enumerate(LOOKS.items()):
+        mine = arrays["of"] == kind
+        ax.errorbar(
+            (value / wanted)[mine], y[mine], xerr=(error / wanted)[mine], fmt=marker, ms=5, lw=1.2,
+            capsize=2, color=plots.COLORS[i], label=kind,
+        )  # fmt: skip
+    ax.axvline(1.0, color="0.4", lw=0.8, zorder=0)
+    for row in y:
+        spread = f" ± {shown(error[row], 1)}" if error[row] > 0 else ""
+        text = f"{shown(value[row], 4)}{spread}  ({shown(wanted[row], 4)})"
+        ax.annotate(
+            text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8,
+            annotation_clip=False,
+        )  # fmt: skip
+    names = [f"{s}: {w}" for s, w in zip(arrays["headline study"], arrays["headline"])]
+    ax.set_yticks(y, names, fontsize=8)
+    ax.set(ylim=(len(y) - 0.5, -0.5), xlabel="measured / wanted (± one standard error)")
+    ax.set_title("Headline numbers beside what they should be (numbers: measured, wanted)")
+    plots.legend_below(figure, ax, columns=4)
+    return figure
+
+
+STUDY = Study(
+    Config(),
+    Config(strict=False),
+    compute,
+    table,
+    draw,
+    "What did every study find?",
+    last=True,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(run_file(__file__))

@@ -1,0 +1,99 @@
+"""The study summary: a line for every study, told from the tables alone, and the README's table."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffscience import runner
+from diffscience.errors import ArgumentError
+from diffscience.study import Run
+
+ROOT = Path(__file__).parents[1]
+STUDY, _ = runner.load(ROOT / "studies" / "summary.py")
+study: Any = sys.modules["diffscience_studies.summary"]
+OTHERS = {path.stem for path in (ROOT / "studies").glob("*.py")} - {"summary"}
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, str]:
+    """The committed tables of the other studies."""
+    paths = (ROOT / "figures").glob("*.csv")
+    return {p.stem: p.read_text("utf-8") for p in paths if not p.stem.startswith("summary")}
+
+
+@pytest.fixture(scope="module")
+def arrays(tables: dict[str, str]) -> dict[str, np.ndarray]:
+    found = STUDY.compute(STUDY.config, Run(0, tables=tables))
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def test_every_study_has_an_answer(arrays: dict[str, np.ndarray]) -> None:
+    assert set(study.ANSWERS) == set(arrays["study"]) == OTHERS
+    assert set(study.NUMBERS) <= OTHERS
+    assert STUDY.last
+    for asked, answer in zip(arrays["question"], arrays["answer"]):
+        assert asked.endswith("?") and answer.endswith(".")
+
+
+def test_answers_follow_the_tables(tables: dict[str, str]) -> None:
+    """Another number in a table is another number in its answer, and in its headline."""
+    rows = list(csv.DictReader(tables["ncsn"].splitlines()))
+    wanted = {"pace": "slow", "faults": "no fault", "score": "exact"}
+    [one] = [r for r in rows if wanted.items() <= r.items()]
+    moved = tables["ncsn"].replace(one["left weight"], "0.777")
+    run = Run(0, tables={"ncsn": moved})
+    assert "0.777" in study.ncsn(study.Tables(run))
+    assert next(study.of_ncsn(study.Tables(run))).value == 0.777
+
+
+def test_headlines_are_what_they_should_be(arrays: dict[str, np.ndarray]) -> None:
+    """Exact and theoretical ones within 4.9 errors or 2 %, floors within 4.9."""
+    value, error, wanted = arrays["numbers"].T
+    near = np.abs(value - wanted) < np.maximum(4.9 * error, 0.02 * wanted)
+    assert near.all(), arrays["headline"][~near]
+    assert len(value) >= 20
+    assert set(arrays["of"]) == set(study.LOOKS)
+
+
+def test_what_tables_do_not_tell() -> None:
+    """An error in full mode; said so in the quick one."""
+    with pytest.raises(ArgumentError, match="tables of julia_ddpm must answer its question"):
+        STUDY.compute(STUDY.config, Run(0))
+    found = STUDY.compute(STUDY.quick, Run(0))
+    assert all(answer.startswith("(Not told") for answer in found["answer"])
+    text = "pace,faults\nslow,no fault\n"
+    with pytest.raises(LookupError, match="ncsn has no row with"):
+        study.Tables(Run(0, tables={"ncsn": text})).row("ncsn", pace="fast")
+    for config in (STUDY.config, STUDY.quick):
+        table = STUDY.table(config, {name: np.asarray(value) for name, value in found.items()})
+        assert len(table[""]) == len(OTHERS)
+    assert dataclasses.asdict(STUDY.quick) == {"strict": False}
+
+
+def test_tables_and_figure(arrays: dict[str, np.ndarray], only_drawing: None) -> None:
+    page = STUDY.table(STUDY.config, arrays)
+    assert page[""].columns.tolist() == ["study", "question", "answer"]
+    assert len(page["headlines"]) == len(arrays["numbers"])
+    axes = STUDY.draw(STUDY.config, arrays).axes[0]
+    shown = np.sort(np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata())
+                                    and line.get_linestyle() == "None"]))  # fmt: skip
+    assert np.isin(arrays["numbers"][:, 0] / arrays["numbers"][:, 2], shown).all()
+
+
+def test_the_committed_page_and_the_readme(arrays: dict[str, np.ndarray]) -> None:
+    """`python tests/readme.py` brings the README up; the page is that of the committed tables."""
+    with (ROOT / "figures" / "summary.csv").open(encoding="utf-8") as file:
+        assert [r["answer"] for r in csv.DictReader(file)] == arrays["answer"].tolist()
+    readme = SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "readme.py")))
+    text = readme.README.read_text(encoding="utf-8")
+    assert text == readme.written(text)
+    assert readme.written(text.replace("published losses", "losses")) == text  # it does write
