@@ -59,7 +59,7 @@ def test_every_dimension_obeys_the_laws(dim: int) -> None:
     log_p -= 0.5 * np.linalg.slogdet(2 * np.pi * law.covs[0])[1]
     np.testing.assert_allclose(one.log_prob(x), log_p, rtol=1e-10)
     assert one.entropy() == pytest.approx(
-        0.5 * np.linalg.slogdet(2 * np.pi * np.e * law.covs[0])[1]
+        0.5 * np.linalg.slogdet(2 * np.pi * np.exp(1.0) * law.covs[0])[1]
     )
     # The posterior of one Gaussian: the textbook's gain.
     s, v = HALF.scale, HALF.var

@@ -83,7 +83,8 @@ def test_tables_and_figure(arrays: dict[str, np.ndarray], only_drawing: None) ->
     page = STUDY.table(STUDY.config, arrays)
     assert page[""].columns.tolist() == ["study", "question", "answer"]
     assert len(page["headlines"]) == len(arrays["numbers"])
-    axes = STUDY.draw(STUDY.config, arrays).axes[0]
+    figure: Any = STUDY.draw(STUDY.config, arrays)
+    axes: Any = figure.axes[0]
     shown = np.sort(np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata())
                                     and line.get_linestyle() == "None"]))  # fmt: skip
     assert np.isin(arrays["numbers"][:, 0] / arrays["numbers"][:, 2], shown).all()
