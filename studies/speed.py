@@ -1039,7 +1039,8 @@ def crowded(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         ax.minorticks_off()
         ax.set_xlabel("batch")
         gain = panel[:, ~mine].min(axis=1) / panel[:, mine].min(axis=1)
-        ax.set_title(f"{width} → {width}\n{gain.min():.2g} to {gain.max():.2g} times as fast together")
+        ways = f"{gain.min():.2g} to {gain.max():.2g} times as fast together"
+        ax.set_title(f"{width} → {width}\n{ways}")
     axes[0, 0].set_ylabel(f"µs, a step of one of {config.members} networks")
     plots.legend_below(figure, axes[0, 0], columns=2)
     return figure
