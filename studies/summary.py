@@ -474,6 +474,387 @@ def low_density(t: Tables) -> str:
     )
 
 
+def samplers(t: Tables) -> str:
+    """Who is best how often and in few steps, when the floor is reached, what a network leaves."""
+    wins: dict[str, list[int]] = {}
+    for r in t.rows("samplers_wins"):
+        new = [int(r[key]) for key in ("best or tied", "ahead of all", "of")]
+        wins[r["sampler"]] = [a + b for a, b in zip(new, wins.get(r["sampler"], [0, 0, 0]))]
+    most = max(wins, key=lambda name: wins[name])
+    count, alone, total = wins[most]
+    every = t.rows("samplers")
+    few, many = every[0]["evaluations"], every[-1]["evaluations"]
+    targets = list(dict.fromkeys(r["target"] for r in every))
+    laws = [name.replace("_", " ") for name in targets]
+
+    def floors(r: Row) -> str:
+        value, error = (float(r[key]) / float(r["floor"]) for key in ("W1", "error"))
+        return f"{shown(value)} ± {shown(error, 1)}"
+
+    def best(score: str) -> str:
+        found = [r for r in every if r["score"] == score and r["evaluations"] == few]
+        return ", ".join(f"`{r['best']}` ({floors(r)})" for r in found)
+
+    def first(name: str) -> str:
+        found = [t.row("samplers_floor", sampler=name)[target] for target in targets]
+        return ", ".join(f"{float(n):.0f}" if n else "never" for n in found)
+
+    def left(target: str) -> str:
+        wanted = {"target": target, "score": "learned", "sampler": most, "evaluations": many}
+        return floors(t.row("samplers_all", **wanted))
+
+    start = t.row("samplers_first", target=targets[-1], sampler="dpm_2m")
+    learned, mended = (
+        f"{shown(start[words])} ± {shown(start[f'{words}, error'], 1)}"
+        for words in ("learned score", "exact first step")
+    )
+    return (
+        f"`{most}` is best or ties with the best in {count} of {total} cases of target, score and"
+        f" budget, and ahead of all in {alone}. In {few} evaluations the best W1, in floors, are"
+        f" {best('exact')} with the exact score of {', '.join(laws)}"
+        f" and {best('learned')} with a learned one. With the exact score `{most}` is at the floor"
+        f" from {first(most)} evaluations on, DDIM from {first('ddim')}, ancestral sampling from"
+        f" {first('ancestral')}; with a learned one {many} leave {', '.join(map(left, targets))}."
+        f" Few steps of a multistep method suffer from the network's x0 at T: `dpm_2m` in {few} on"
+        f" {laws[-1]} has {learned}, and {mended} when the exact score makes"
+        " the first step."
+    )
+
+
+def schedules(t: Tables) -> str:
+    """What schedules do to sampling and to training, apart and together."""
+
+    def effect(on: str, measure: str = "W1", law: str = "julia_trimodal") -> Row:
+        return t.row("schedules_effects", target=law, effect_on=on, measure=measure)
+
+    def told(row: Row) -> str:
+        return f"{shown(row['largest/least'], 3)} ± {shown(row['ratio, error'], 1)}"
+
+    def part(on: str, law: str = "julia_trimodal") -> str:
+        row = effect(on, law=law)
+        share, error = (100 * float(row[key]) for key in ("share of var log W1", "share, error"))
+        return f"{share:.0f} ± {error:.0f} %"
+
+    checks = t.rows("schedules_checks")
+    euler = min(float(r["largest difference"]) for r in checks if "euler" in r["check"])
+    same = largest(
+        r["largest difference"]
+        for r in checks
+        if "equal log-SNRs" in r["check"] and "euler" not in r["check"]
+    )
+    best = effect("sampling")
+    return (
+        "Both. With three modes in the plane W1 after as many steps of DPM++ 2M differs between"
+        f" schedules by a factor of {told(best)} with the exact score ({best['of']}"
+        f" {shown(best['least'])}, {best['of it']} {shown(best['largest'])}), of networks taught by"
+        f" them and sampled along common steps by {told(effect('training'))}, of networks along"
+        f" their own steps by {told(effect('both'))}; of the variance of log W1 over all pairs"
+        f" {part('sampling')} is the sampling schedule's and {part('training')} the training"
+        f" schedule's, with two modes on a line {part('sampling', 'julia_bimodal')} and"
+        f" {part('training', 'julia_bimodal')}. The networks' KL differs by"
+        f" {told(effect('training, simple', 'KL'))}, and by"
+        f" {told(effect('training, bound', 'KL'))} where all have the expected loss of the bound,"
+        f" whose variance alone differs. Between equal log-SNRs all schedules sample the same, to"
+        f" {same:.0e} (Euler's steps on the flow: {shown(euler)} and more)."
+    )
+
+
+def weightings(t: Tables) -> str:
+    """The least KL and those near it, the bound's own, and what its variance costs."""
+    every = t.rows("weightings")
+
+    def told(law: str) -> str:
+        rows = [r for r in every if r["law"] == law]
+        best = next(r for r in rows if r["KL behind the best"] == "0.0")
+        ties = [
+            r["weighting"] for r in rows
+            if r is not best and float(r["KL behind the best"]) < 2 * float(r["behind error"])
+        ]  # fmt: skip
+        tied = f", within 2 errors of it {', '.join(ties)}" if ties else ""
+        return f"{best['weighting']} ({kl(best)} nats{tied})"
+
+    def kl(r: Row) -> str:
+        return f"{shown(r['KL'])} ± {shown(r['KL error'], 1)}"
+
+    def of(law: str, weighting: str) -> Row:
+        return t.row("weightings", law=law, weighting=weighting)
+
+    line, plane = "julia_bimodal", "eight_gaussians"
+    own = [r for r in t.rows("weightings_objectives") if r["objective"] == "bound"]
+
+    def percent(r: Row, value: str, error: str) -> str:
+        return f"{100 * float(r[value]):.1f} ± {shown(100 * float(r[error]), 1)} %"
+
+    excess = " and ".join(percent(r, "excess, own", "own error") for r in own)
+    least = " and ".join(
+        f"{percent(r, 'excess, least', 'least error')} ({r['reached with']})" for r in own
+    )
+    costs = " and ".join(shown(of(law, "bound")["cost of even t"]) for law in (line, plane))
+    return (
+        "In a short training at uniform times those that weigh the middle of the log-SNR: the flow"
+        f" of two modes on a line has its least KL with {told(line)}, that of eight in the plane"
+        f" with {told(plane)}. The likelihood weighting, g², has {kl(of(line, 'bound'))} and"
+        f" {kl(of(plane, 'bound'))}, and even by its own loss an excess of {excess} over the least"
+        f" possible where others reach {least}: its gradient is so noisy that uniform times need"
+        f" {costs} times the rows of the best times. Uniform on the score has"
+        f" {kl(of(line, 'score'))} and {kl(of(plane, 'score'))}, on x0 {kl(of(line, 'x0'))} and"
+        f" {kl(of(plane, 'x0'))}."
+    )
+
+
+def antithetic(t: Tables) -> str:
+    """Variances over those of independent times, and what became of the excess."""
+
+    def told(objective: str, way: str, value: str, error: str) -> str:
+        found = [
+            t.row("antithetic", law=law, objective=objective, way=way)
+            for law in ("julia_bimodal", "eight_gaussians")
+        ]
+        return " and ".join(f"{float(r[value]):.2f} ± {shown(r[error], 1)}" for r in found)
+
+    def variance(objective: str, way: str, state: str = "end") -> str:
+        return told(objective, way, f"variance, {state}", f"{state} error")
+
+    def excess(objective: str, way: str) -> str:
+        return told(objective, way, "excess/independent", "ratio error")
+
+    both = "importance, stratified"
+    return (
+        "Pairs and lattices hardly, importance much. Over that with independent times, for two"
+        " modes on a line and eight in the plane, the variance of the gradient of L_simple at the"
+        f" end of training is {variance('simple', 'antithetic')} with pairs and"
+        f" {variance('simple', 'stratified')} with a lattice (at its start"
+        f" {variance('simple', 'stratified', 'start')}); the excess of the loss is"
+        f" {excess('simple', 'antithetic')} with pairs, {excess('simple', 'stratified')} with a"
+        f" lattice. For the bound, times drawn in proportion to its weight have the variance"
+        f" {variance('bound', 'importance')} and the excess {excess('bound', 'importance')}; on a"
+        f" lattice {variance('bound', both)} and {excess('bound', both)}."
+    )
+
+
+def parameterisations(t: Tables) -> str:
+    """Who has the least nats, what the native losses, the raw time and other shapes do to them."""
+    laws = {"julia_bimodal": "two modes of a line", "eight_gaussians": "eight Gaussians"}
+    found, seen, shapes = (t.rows(f"parameterisations{part}") for part in ("", "_views", "_shapes"))
+
+    def number(r: Row, column: str) -> str:
+        return f"{shown(r[column])} ± {shown(r[f'{column} error'], 1)}"
+
+    def told(target: str) -> str:
+        some = sorted(
+            (r for r in found if r["target"] == target), key=lambda r: float(r["to the least"])
+        )
+        near = [
+            r["predicts"] for r in some[1:]
+            if float(r["to the least"]) - 1 < 2 * float(r["to the least error"])
+        ]  # fmt: skip
+        beside = f" (within two errors: {', '.join(near)})" if near else ""
+        return (
+            f"on {laws[target]} {some[0]['predicts']} costs least, {number(some[0], 'nats')}"
+            f" nats{beside}, eps {number(row_of(some, 'eps'), 'to the least')} times that, x0"
+            f" {number(row_of(some, 'x0'), 'to the least')} times"
+        )
+
+    def row_of(some: list[Row], predicts: str) -> Row:
+        return next(r for r in some if r["predicts"] == predicts)
+
+    def span(values: list[float]) -> str:
+        return f"{shown(min(values))} to {shown(max(values))}"
+
+    native = [float(r["native nats"]) / float(r["nats"]) for r in found]
+    errors = [math.hypot(float(r["W1 error"]), float(r["native W1 error"])) for r in found]
+    apart = [(float(r["W1"]) - float(r["native W1"])) / e for r, e in zip(found, errors)]
+
+    def views(target: str) -> str:
+        raw = (r for r in seen if r["sees"] == "raw" and r["target"] == target)
+        return span([float(r["to the own"]) for r in raw])
+
+    line, plane = laws
+    small, deep, wide = (
+        [float(r["to the base"]) for r in shapes if r["shape"] == shape]
+        for shape in ("64", "32-32-32", "64-64")
+    )
+    return (
+        f"By one loss for all, {'; '.join(told(target) for target in laws)}. Their own unweighted"
+        f" losses cost {span(native)} times as much; their samples are nearer in W1 in"
+        f" {sum(a > 2 for a in apart)} of {len(found)} cases and farther in"
+        f" {sum(a < -2 for a in apart)}, by more than two errors. The time without Fourier features"
+        f" costs {views(line)} times on the line, {views(plane)} times in the plane. One layer of"
+        f" 64 in the place of two of 32 costs {span(small)} times, three of 32 {span(deep)} times,"
+        f" two of 64 {span(wide)} times."
+    )
+
+
+def ema(t: Tables) -> str:
+    """What the best decay and the longest do at each schedule of the rate."""
+
+    def ratio(r: Row, column: str) -> str:
+        return f"{shown(r[column])} ± {shown(r[f'{column} error'], 1)}"
+
+    def told(schedule: str) -> str:
+        line, plane = (
+            t.row("ema", target=target, rate=schedule)
+            for target in ("julia_bimodal", "eight_gaussians")
+        )
+        best = " and ".join(
+            f"{ratio(r, 'best/none')} (decay {float(r['best decay']):g})" for r in (line, plane)
+        )
+        long, warm = (
+            " and ".join(ratio(r, f"{name}/none") for r in (line, plane))
+            for name in ("longest", "warm-up")
+        )
+        return f"{best}, the longest {long}, with a warm-up {warm}"
+
+    return (
+        "Of the nats that the score costs without an average, on a line and in the plane, the best"
+        f" decay leaves at a constant rate {told('high')}; at a tenth of that rate {told('low')};"
+        f" where the rate falls {told('falling')}."
+    )
+
+
+def learned_variance(t: Tables) -> str:
+    """Bounds of few steps, how near the learned variance comes, importance, and samples."""
+    law, plane = "eight_gaussians", "eight Gaussians"
+
+    def nats(variance: str) -> str:
+        found = t.row("learned_variance", law=law, variance=variance)
+        name = "bound - entropy, learned mean"
+        return f"{shown(found[name], 3)} ± {shown(found[name + ', error'], 1)}"
+
+    def of(objective: str, name: str) -> str:
+        found = t.row("learned_variance_objectives", law=law, objective=objective)
+        return f"{shown(found[name])} ± {shown(found[name + ', error'], 1)}"
+
+    def apart(variance: str) -> str:
+        found = next(
+            r for r in t.rows("learned_variance_samples")
+            if r["law"] == "julia_bimodal" and r["steps"] == steps and r["mean"] == "learned"
+            and r["variance"] == variance
+        )  # fmt: skip
+        return f"{shown(found['distance'])} ± {shown(found['distance, error'], 1)}"
+
+    steps = t.rows("learned_variance")[0]["steps"]
+    floor = t.row("learned_variance_samples", law="julia_bimodal", steps=steps)
+    strong, name, cost = "hybrid, lambda = 1", "bound - entropy", "cost, exact mean"
+    long = {r["variance"]: r for r in t.rows("learned_variance_bounds") if r["law"] == law}
+    best, one, beta = (
+        float(long[variance]["bound - entropy, exact mean"])
+        for variance in ("exact, diagonal", "analytic", "beta")
+    )
+    return (
+        "In part, in so short a training: beside the exact one (diagonal), with the exact mean and"
+        f" the whole chain to {plane}, it costs {of('hybrid', cost)} nats learned with λ = 0.001"
+        f" and {of(strong, cost)} with λ = 1; β costs {shown(beta - best)}, Analytic-DPM's"
+        f" {shown(one - best)}. {steps} steps with the learned mean lie {nats('btilde')} nats above"
+        f" the entropy with β̃, {nats('beta')} with β, {nats('analytic')} with Analytic-DPM's,"
+        f" {nats('learned')} and {nats('learned, lambda = 1')} with those learned on the whole"
+        f" chain, {nats('exact v of the long chain')} with its exact v and"
+        f" {nats('exact, diagonal')} with their own exact diagonal. By importance L_vlb ends at"
+        f" {of('bound, importance', name)} instead of {of('bound', name)}, the hybrid loss at"
+        f" {of('hybrid, importance', name)} instead of {of('hybrid', name)}. W1 of {steps} steps to"
+        f" two modes: {apart('btilde')} with β̃, {apart('learned, lambda = 1')} learned with λ = 1,"
+        f" {apart('exact')} exact, floor {shown(floor['floor'])}."
+    )
+
+
+def memorisation(t: Tables) -> str:
+    """Copies, distances and the way to the data, with few points and with many."""
+    found = t.rows("memorisation")
+    few, many = found[0]["n"], found[-1]["n"]
+    wide = [r["model"] for r in found if r["n"] == few][-2]
+
+    def copied(n: str, model: str) -> str:
+        r = t.row("memorisation", n=n, model=model)
+        share, error = (100 * float(r[c]) for c in ("copies by distance", "distance, error"))
+        return f"{share:.1f} ± {error:.1f} %" if error else f"{share:.0f} %"
+
+    def distance(n: str, model: str) -> str:
+        r = t.row("memorisation", n=n, model=model)
+        return f"{shown(r['W2'])} ± {shown(r['W2, error'], 1)}"
+
+    floor = t.row("memorisation", n=many, model="true samples")
+    chance = t.row("memorisation", n=few, model="true samples")["chance by distance"]
+    name = wide.removeprefix("width ")
+    return (
+        f"From {few} points networks of width {name} copy {copied(few, wide)} of their samples (the"
+        f" empirical score {copied(few, 'empirical score')}; exactly {shown(100 * float(chance))} %"
+        f" of the law are copies by chance), from {many} {copied(many, wide)}. W2 to the law is"
+        f" {distance(few, wide)} from {few} points and {distance(many, wide)} from {many}, where"
+        f" samples of the empirical score have {distance(many, 'empirical score')} and true ones"
+        f" {shown(floor['W2 floor'])} ± {shown(floor['W2 floor spread'], 1)}."
+    )
+
+
+def guidance(t: Tables) -> str:
+    """What is sampled at gamma = 3 beside the tilted law, what mends it, and the networks."""
+
+    def on(sampler: str, column: str) -> str:
+        found = t.row("guidance", law="modes", gamma="3.0", sampler=sampler)
+        return shown(found[column])
+
+    far, near = "W1 to the tilted law", "near mode"
+    noisiest = t.rows("guidance")[-1]["sampler"]
+    closed = [
+        abs(float(r[kind]) / float(r[f"{kind}, closed form"]) - 1)
+        for r in t.rows("guidance_gaussians")
+        for kind in ("flow", "SDE", "tilted law")
+    ]
+    ends = [r for r in t.rows("guidance_learned") if r["law"] == "modes"]
+    plain, most = ends[0], ends[-1]
+
+    def learned(row: Row) -> str:
+        value, error = row["eps, under the guided law"], row["error of it, 2"]
+        return f"{shown(value)} ± {shown(error, 1)}"
+
+    return (
+        "No, for γ > 1. Of two modes, one of them next to the other class, the guided flow at γ = 3"
+        f" ends at W1 = {on('flow', far)} from the tilted law, the SDE at"
+        f" {on('SDE, eta = 1', far)}: the mode next to the other class keeps"
+        f" {on('flow', near)} and {on('SDE, eta = 1', near)} instead of {on('tilted law', near)}."
+        f" Langevin steps mixed in lead there ({noisiest.replace('eta', 'η')}:"
+        f" {on(noisiest, far)}). Published closed forms for Gaussians come out to"
+        f" {shown(max(closed), 1)}. Networks with dropped labels are off in ε, whose noise has size"
+        f" 1, by {learned(plain)} rms at γ = 1 and by {learned(most)} at"
+        f" γ = {float(most['gamma']):g}."
+    )
+
+
+def error_budget(t: Tables) -> str:
+    """Steps and score in few steps and in many, the largest of the small parts, and the bound."""
+    every = t.rows("error_budget")
+    line = [r for r in every if r["law"] == "julia_bimodal"]
+
+    def part(r: Row, column: str) -> str:
+        return f"{shown(r[column])} ± {shown(r[f'{column} error'], 1)}"
+
+    runs = sorted((r for r in line if r["sampler"] == "ancestral"), key=lambda r: int(r["steps"]))
+    told = " and ".join(
+        f"D = {part(r, 'D')} in {r['steps']} steps, {part(r, 'discretisation')} of it theirs and"
+        f" {part(r, 'score')} the score's,"
+        for r in (runs[0], runs[-1])
+    )
+    small, most = max(
+        ((r, c) for r in every for c in ("prior", "stopping")), key=lambda p: abs(float(p[0][p[1]]))
+    )
+    alone = t.row("error_budget_ways", law="julia_bimodal", way="alone")
+    nats = [r for r in t.rows("error_budget_girsanov") if r["law"] == "julia_bimodal"]
+    last, of = nats[-1], sum(int(r["networks"]) for r in nats)
+    above = {
+        kind: sum(int(r[f"{kind} above the bound"].partition(".")[0]) for r in nats)
+        for kind in ("SDE", "flow")
+    }
+    return (
+        f"After {last['updates']} updates on two modes of a line ancestral sampling is an energy"
+        f" distance {told} away; prior and stopping have at most {part(small, most)} of any D."
+        f" Faults need not add up: {alone['steps']} steps of DPM++ 2M alone cost"
+        f" {part(alone, 'discretisation')}, a score of {alone['updates']} updates alone"
+        f" {part(alone, 'score')}, all faults together {shown(alone['D'])}. Girsanov's bound is"
+        f" {part(last, 'bound')} nats, the KL of the reverse SDE {part(last, 'KL of the SDE')};"
+        f" that of the flow, which it does not bound, is {part(last, 'KL of the flow')}. Above"
+        f" their bounds are {above['SDE']} of {of} SDEs and {above['flow']} of {of} flows."
+    )
+
+
 ANSWERS = {
     "julia_ddpm": julia_ddpm,
     "forward_reverse": forward_reverse,
@@ -492,6 +873,16 @@ ANSWERS = {
     "langevin": langevin,
     "kde": kde,
     "speed": speed,
+    "samplers": samplers,
+    "schedules": schedules,
+    "weightings": weightings,
+    "antithetic": antithetic,
+    "parameterisations": parameterisations,
+    "ema": ema,
+    "learned_variance": learned_variance,
+    "memorisation": memorisation,
+    "guidance": guidance,
+    "error_budget": error_budget,
 }
 """What each study found, in the order of the table."""
 
@@ -615,6 +1006,72 @@ def of_ncsn(t: Tables) -> Iterator[Number]:
         yield number(what, r, f"left weight | error | {weight}", "exact")
 
 
+def of_samplers(t: Tables) -> Iterator[Number]:
+    every = [r for r in t.rows("samplers_all") if r["score"] == "exact"]
+    for sampler in ("dpm_2m", "ancestral"):
+        ends = {r["target"]: r for r in every if r["sampler"] == sampler}  # the largest budget
+        for target, r in ends.items():
+            spread = math.hypot(float(r["error"]), float(r["floor error"]))
+            what = f"Wasserstein-1, {sampler}, {target.replace('_', ' ')}"
+            yield number(what, r, f"W1 | {spread} | floor", "floor")
+
+
+def of_schedules(t: Tables) -> Iterator[Number]:
+    """Where the most steps of DPM++ 2M with the exact score end, beside a run of many more."""
+    most = max(int(r["steps"]) for r in t.rows("schedules_steps"))
+    for law, words in (("julia_bimodal", "two modes"), ("julia_trimodal", "three modes")):
+        r = t.row(
+            "schedules_steps", target=law, schedule="even log-SNR", sampler="dpm_2m",
+            steps=str(most),
+        )  # fmt: skip
+        spread = math.hypot(float(r["W1 exact, error"]), float(r["floor, error"]))
+        what = f"Wasserstein-1 of {words}, exact score, {most} steps of 2M"
+        yield number(what, r, f"W1 exact | {spread} | floor", "floor")
+
+
+def of_antithetic(t: Tables) -> Iterator[Number]:
+    for law in ("julia_bimodal", "eight_gaussians"):
+        r = t.row("antithetic_theory", law=law, objective="bound", way="importance", state="end")
+        error = math.hypot(float(r["measured error"]), float(r["theory error"]))
+        what = f"gradient variance by importance, {law.replace('_', ' ')}"
+        yield number(what, r, f"measured | {error} | theory", "theory")
+
+
+def of_learned_variance(t: Tables) -> Iterator[Number]:
+    rows = [
+        r for r in t.rows("learned_variance_samples")
+        if r["law"] == "julia_bimodal" and r["mean"] == "exact" and r["variance"] == "exact"
+    ]  # fmt: skip
+    r = rows[-1]
+    error = math.hypot(float(r["distance, error"]), float(r["floor, error"]))
+    what = f"W1 of {r['steps']} steps with the exact variances"
+    yield number(what, r, f"distance | {error} | floor", "floor")
+
+
+def of_memorisation(t: Tables) -> Iterator[Number]:
+    r = t.row("memorisation", n="16", model="true score")
+    what = "copies of 16 points by ratio, true score"
+    yield number(what, r, "copies by ratio | ratio, error | chance by ratio", "exact")
+
+
+def of_guidance(t: Tables) -> Iterator[Number]:
+    r = t.row("guidance_gaussians", gamma="3.0")
+    for kind in ("flow", "SDE"):
+        what = f"variance of a guided Gaussian, γ = 3, {kind}"
+        yield number(what, r, f"{kind} | 0 | {kind}, closed form", "exact")
+    r = t.row("guidance_plane", gamma="1.0", sampler="SDE")
+    wanted = t.row("guidance_plane", gamma="1.0", sampler="tilted law, exactly")["purity"]
+    yield number(
+        "E p(c|X) in the plane, γ = 1, SDE", r, f"purity | purity, error | {wanted}", "exact"
+    )
+
+
+def of_error_budget(t: Tables) -> Iterator[Number]:
+    r = max(t.rows("error_budget_ends"), key=lambda r: float(r["KL(p_T || N(0, I))"]))
+    what = f"KL kept by the flow, beta_max = {float(r['beta_max']):g} / nats"
+    yield number(what, r, "KL of the flow | 0 | KL(p_T || N(0, I))", "exact")
+
+
 NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "julia_ddpm": of_julia_ddpm,
     "reverse_sde": of_reverse_sde,
@@ -626,6 +1083,13 @@ NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "hyvarinen": of_hyvarinen,
     "langevin": of_langevin,
     "kde": of_kde,
+    "samplers": of_samplers,
+    "schedules": of_schedules,
+    "antithetic": of_antithetic,
+    "learned_variance": of_learned_variance,
+    "memorisation": of_memorisation,
+    "guidance": of_guidance,
+    "error_budget": of_error_budget,
 }
 """Headline numbers, in the order of the figure."""
 
