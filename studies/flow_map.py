@@ -28,8 +28,8 @@ and are nearly orthogonal) throws codes far out that are nearly opposite and of 
 the line a great circle is two points, and both are left out. A point is off the law where its
 density is below that of 99 % of true points.
 
-A network is trained for the velocity of the rectified flow, and its map compared point by point
-with the exact one.
+Networks are trained for the velocity of the rectified flow, side by side, and their maps compared
+point by point with the exact one, each at codes of its own: errors are over the networks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from diffscience import gallery, losses, metrics, nets, plots, solvers, train
+from diffscience import gallery, losses, metrics, nets, plots, solvers
+from diffscience.ensembles import together
 from diffscience.errors import ArgumentError, instance, number, whole
 from diffscience.estimates import mean_and_error
 from diffscience.models import Model, Oracle
@@ -89,8 +90,9 @@ class Config:
     pairs, marks : pairs of data points in the plane, five times as many on the line, where the map
         is cheap; and intervals of s between them, an even number.
     true_points : fresh true points that the measures of ways are held against.
-    training, batch, rate, final_rate, widths : of the network. snapshots : increasing steps.
-    learned_codes : codes that the network and the exact flow decode.
+    networks : trained side by side. training, batch, rate, final_rate, widths : of each.
+        snapshots : increasing steps.
+    learned_codes : codes of each network's own, which it and the exact flow decode.
     film_points, frames : of the film. half, pixels : half the side of the windows, and pixels.
     repeats : fresh true samples behind a floor.
     """
@@ -107,13 +109,14 @@ class Config:
     pairs: int = 800
     marks: int = 8
     true_points: int = 50_000
-    training: int = 8000
-    batch: int = 512
+    networks: int = 8
+    training: int = 6000
+    batch: int = 256
     rate: float = 3e-3
     final_rate: float = 3e-5
-    widths: tuple[int, ...] = (128, 128, 128)
+    widths: tuple[int, ...] = (64, 64, 64)
     snapshots: tuple[int, ...] = (250, 500, 1000, 2000, 4000)
-    learned_codes: int = 2000
+    learned_codes: int = 400
     film_points: int = 1500
     frames: int = 30
     half: float = 1.9
@@ -138,8 +141,9 @@ class Config:
         for name in ("tight", "fine"):
             number(name, getattr(self, name), 0, ends="()")
         two = ("points", "codes", "pairs", "marks", "true_points", "learned_codes", "film_points")
-        for name in (*two, "frames", "repeats", "training", "batch", "pixels"):
-            whole(name, getattr(self, name), 2 if name in (*two, "frames", "repeats") else 1)
+        one = ("training", "batch", "pixels")
+        for name in (*two, "networks", "frames", "repeats", *one):
+            whole(name, getattr(self, name), 1 if name in one else 2)
         if self.marks % 2:
             raise ArgumentError("marks", "be even", self.marks)
         instance("tolerances", self.tolerances, tuple)
@@ -161,8 +165,8 @@ class Config:
 QUICK = Config(
     clocks=("rectified",), processes=("rectified", "VE"), planes=("swiss_roll",),
     reference=False, tight=1e-6, fine=1e-4, points=21, tolerances=(1e-3, 1e-5), codes=12,
-    pairs=30, marks=4, true_points=1000, training=60, batch=128, widths=(32, 32), snapshots=(20,),
-    learned_codes=60, film_points=60, frames=3, pixels=32, repeats=2,
+    pairs=30, marks=4, true_points=1000, networks=2, training=60, batch=128, widths=(32, 32),
+    snapshots=(20,), learned_codes=60, film_points=60, frames=3, pixels=32, repeats=2,
 )  # fmt: skip
 
 
@@ -465,31 +469,34 @@ def examples(config: Config, name: str, device: str = "cpu") -> Arrays:
 
 
 def learned(
-    config: Config, weights: int, noise: int, progress: Any, device: str = "cpu"
+    config: Config, weights: list[int], noise: list[int], progress: Any, device: str = "cpu"
 ) -> dict[str, Any]:
-    """The network for the velocity of the swiss roll, as all its states: step -> weights."""
-    net = nets.MLP(2, config.widths, seed=weights)
-    model = Network(net.to(device), RectifiedFlow(), predicts="velocity")
-    history = train.train(
-        model, gallery.swiss_roll(), steps=config.training, seed=noise, batch=config.batch,
+    """Networks for the velocity of the swiss roll, all their states: "k step name" -> weights."""
+    models = [
+        Network(nets.MLP(2, config.widths, seed=seed).to(device), RectifiedFlow(), "velocity")
+        for seed in weights
+    ]
+    histories = together(
+        models, gallery.swiss_roll(), steps=config.training, seeds=noise, batch=config.batch,
         rate=config.rate, final_rate=config.final_rate, loss=losses.denoising,
         snapshots=(*config.snapshots, config.training), progress=progress,
     )  # fmt: skip
-    if history.interrupted:
+    if histories[0].interrupted:
         raise KeyboardInterrupt
-    return {"loss": history.losses} | {
-        f"{step} {name}": value.cpu()
+    return {
+        f"{k} {step} {name}": value.cpu()
+        for k, history in enumerate(histories)
         for step, state in history.snapshots.items()
         for name, value in state.items()
     }
 
 
-def network_at(config: Config, states: Arrays, step: int, device: str = "cpu") -> Network:
-    """The network as it was before an update."""
+def network_at(config: Config, states: Arrays, k: int, step: int, device: str = "cpu") -> Network:
+    """Network k as it was before an update."""
     import torch
 
-    net = nets.MLP(2, config.widths)
-    parts = {k.split(" ", 1)[1]: v for k, v in states.items() if k.startswith(f"{step} ")}
+    net, own = nets.MLP(2, config.widths), f"{k} {step} "
+    parts = {key.removeprefix(own): v for key, v in states.items() if key.startswith(own)}
     net.load_state_dict({name: torch.from_numpy(np.array(v)) for name, v in parts.items()})
     net.requires_grad_(False)
     return Network(net.to(device), RectifiedFlow(), predicts="velocity")
@@ -510,23 +517,36 @@ def compare(
     }
 
 
+def compared(
+    config: Config, models: list[Model], z: np.ndarray, exact: np.ndarray, draws: list[Any],
+    device: str = "cpu",
+) -> Arrays:  # fmt: skip
+    """`compare` of each model with codes of its own, z (K, n, 2): (K, ...)."""
+    rows = [compare(config, *own, device) for own in zip(models, z, exact, draws, strict=True)]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
 def learning(config: Config, run: Run) -> Arrays:
-    """The map of the network at every snapshot, and of the oracle, for the same codes."""
+    """The maps of the networks at every snapshot, and of the oracle, for the same codes."""
     arrays: Arrays = {}
-    given = (run.seed_for("weights"), run.seed_for("training"))
+    every = range(config.networks)
+    weights, noise = ([run.seed_for(word, k) for k in every] for word in ("weights", "training"))
     progress = partial(run.progress, description="training")
-    states = run.cell("network", learned, config, *given, progress, run.device)
-    z = run.generator("learned codes").standard_normal((config.learned_codes, 2))
-    exact = run.cell("decoded", lambda: {"x": decoded(config, "swiss_roll", z, run.device)})["x"]
-    oracle, own = plane_oracle("swiss_roll"), run.generator("learned exact")
-    found = run.cell("learned exact", compare, config, oracle, z, exact, own, run.device)
-    arrays |= {f"learned exact {name}": value for name, value in found.items()}
-    for step in (*config.snapshots, config.training):
-        key = f"learned {step}"
-        model, own = network_at(config, states, step, run.device), run.generator(key)
-        found = run.cell(key, compare, config, model, z, exact, own, run.device)
+    states = run.cell("networks", learned, config, weights, noise, progress, run.device)
+    z = run.generator("learned codes").standard_normal((config.networks, config.learned_codes, 2))
+    flat = z.reshape(-1, 2)
+    exact = run.cell("decoded", lambda: {"x": decoded(config, "swiss_roll", flat, run.device)})["x"]
+    exact = exact.reshape(z.shape)
+    for step in (None, *config.snapshots, config.training):
+        key = f"learned {step or 'exact'}"
+        models: list[Model] = [
+            network_at(config, states, k, step, run.device) if step else plane_oracle("swiss_roll")
+            for k in every
+        ]
+        draws = [run.generator(key, k) for k in every]
+        found = run.cell(key, compared, config, models, z, exact, draws, run.device)
         arrays |= {f"{key} {name}": value for name, value in found.items()}
-    return {**arrays, "loss": states["loss"], "learned decoded": exact}
+    return {**arrays, "learned decoded": exact}
 
 
 # ---------------------------------------------------------------- compute
@@ -646,18 +666,20 @@ def ways_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def learned_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """The learned map beside the exact one, by training step."""
+    """The learned map beside the exact one, by training step; means over the networks."""
     rows = []
     for key in ("exact", *config.snapshots, config.training):
-        distance = arrays[f"learned {key} distance"]
-        mean, error = mean_and_error(distance)
-        sliced, sliced_error, floor, spread = arrays[f"learned {key} sliced"].tolist()
+        distance, sliced = arrays[f"learned {key} distance"], arrays[f"learned {key} sliced"]
         row: dict[str, Any] = {"model": "exact" if key == "exact" else f"{key} steps"}
-        row |= {"distance, mean": mean, "error": error, "median": float(np.median(distance))}
-        row |= {"95 % within": float(np.quantile(distance, 0.95)), "sliced W1": sliced}
-        row |= {"its error": sliced_error, "floor": floor, "floor spread": spread}
-        trip = arrays[f"learned {key} trip"].tolist()
-        rows.append(row | {"there and back, median": trip[0], "largest": trip[1]})
+        row["distance, mean"], row["error"] = mean_and_error(distance.mean(axis=1))
+        row |= {"median": float(np.median(distance))}
+        row |= {"95 % within": float(np.quantile(distance, 0.95))}
+        row["sliced W1"], row["its error"] = mean_and_error(sliced[:, 0])
+        row["floor"] = float(sliced[:, 2].mean())
+        row["floor spread"] = float(sliced[:, 3].mean() / math.sqrt(len(sliced)))
+        trip = arrays[f"learned {key} trip"]
+        row |= {"there and back, median": float(np.median(trip[:, 0]))}
+        rows.append(row | {"largest": float(trip[:, 1].max())})
     frame = pd.DataFrame(rows)
     names = ("error", "its error", "floor spread", "there and back, median", "largest")
     frame.attrs["digits"] = dict.fromkeys(names, 2)
@@ -894,7 +916,7 @@ def draw_learned(config: Config, arrays: Arrays) -> Figure:
     """The learned map beside the exact one."""
     fig, axes = plots.figure(1, 3, height=3.7)
     left, middle, right = axes[0]
-    exact, x = arrays["learned decoded"], arrays[f"learned {config.training} x"]
+    exact, x = arrays["learned decoded"][0], arrays[f"learned {config.training} x"][0]
     n = 500
     lines = np.stack([exact[:n], x[:n], np.full((min(n, len(x)), 2), np.nan)], axis=1).reshape(
         -1, 2
@@ -903,10 +925,10 @@ def draw_learned(config: Config, arrays: Arrays) -> Figure:
     left.plot(*exact[:n].T, ".", color="black", markersize=2.5, label="exact map")
     left.plot(*x[:n].T, ".", color=plots.COLORS[2], markersize=2.5, label="learned map")
     left.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
-    left.set_title("the same codes decoded", fontsize=10)
+    left.set_title("the same codes decoded, first network", fontsize=10)
     shades = np.linspace(0.75, 0.0, len(config.snapshots) + 1)
     for step, shade in zip((*config.snapshots, config.training), shades):
-        d = np.sort(arrays[f"learned {step} distance"])
+        d = np.sort(arrays[f"learned {step} distance"].ravel())
         middle.plot(d, (np.arange(len(d)) + 0.5) / len(d), color=str(shade), label=f"{step} steps")
     middle.set(xscale="log", xlabel="|learned − exact|", xlim=(1e-3, 5))
     middle.set_title("share of codes within", fontsize=10)
@@ -925,7 +947,11 @@ def draw_learned(config: Config, arrays: Arrays) -> Figure:
     right.tick_params("x", labelsize=8)
     right.set_title("against training", fontsize=10)
     plots.legend_below(fig, *axes[0], columns=4)
-    fig.suptitle("A learned flow map of the swiss roll, code by code", fontsize=11)
+    fig.suptitle(
+        f"A learned flow map of the swiss roll, code by code ({config.networks} networks, standard "
+        "errors over them)",
+        fontsize=11,
+    )
     return fig
 
 

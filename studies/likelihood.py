@@ -16,8 +16,9 @@ noise on all of them, and gives the bound of every chain by a cubic spline (colu
 Its integral over log-SNR is known exactly, as the information gained, and takes most of the chance
 of the points out.  `bounds.bound`, which draws noise for each of its terms, stands beside it.
 
-The learned model is a small network on the two moons.  Its flow starts at t = `start`, where
-training did, and is held against the exact law of that time: KL = E[log p - log p_model].
+The learned models are small networks on the two moons.  Their flows start at t = `start`, where
+training did, and are held against the exact law of that time: KL = E[log p - log p_model], each at
+true points of its own, so that the spread over networks holds that of the points too.
 
 The swiss roll of Sohl-Dickstein et al. 2015 (table 1: "K 2.35 bits, K - L_null 6.45 bits", L_null
 that of an isotropic Gaussian of unit variance, data scaled by a constant to variance 1) is modelled
@@ -45,6 +46,7 @@ from diffscience import (
     Oracle,
     Transition,
     bounds,
+    ensembles,
     gallery,
     likelihood,
     nets,
@@ -85,31 +87,33 @@ class Config:
     nodes, cloud : log-SNRs, and points, behind the bounds of all chains.
     steps : K of the chains; chain : K of the cosine chain of the main table, one of them.
     drawn, copies : points for `bounds.bound`, and copies of a single point.
-    train_steps, width, batch, snapshots : of the network; start : t where its flow starts.
-    learned : points for its likelihood; pixels : along a side of its picture.
+    networks : trained side by side; train_steps, width, batch, snapshots : of each; start : t
+        where its flow starts; learned : points of its own for its likelihood.
+    pixels : along a side of the picture of the first.
     noises : of the swiss roll, in standard deviations of the data, decreasing.
     level : bits a point that -H of the roll shall have: the published K.
     """
 
     targets: tuple[str, ...] = WITH_DENSITY
-    points: int = 200
-    few: int = 50
+    points: int = 100
+    few: int = 32
     shown: int = 4
-    tolerances: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+    tolerances: tuple[float, ...] = (1e-3, 1e-5, 1e-7, 1e-9)
     probes: tuple[int, ...] = (4, 16, 64, 256)
     probe_tolerance: float = 1e-6
     nodes: int = 97
-    cloud: int = 1000
+    cloud: int = 500
     steps: tuple[int, ...] = (40, 100, 200, 400, 1000)
     chain: int = 200
-    drawn: int = 2000
-    copies: int = 256
-    train_steps: int = 8000
-    width: int = 96
-    batch: int = 512
-    snapshots: tuple[int, ...] = (250, 500, 1000, 2000, 4000)
+    drawn: int = 1000
+    copies: int = 200
+    networks: int = 8
+    train_steps: int = 6000
+    width: int = 64
+    batch: int = 256
+    snapshots: tuple[int, ...] = (250, 1000, 3000)
     start: float = 1e-3
-    learned: int = 1000
+    learned: int = 125
     pixels: int = 40
     noises: tuple[float, ...] = (0.1, 0.05, 0.02, 0.01, 0.006, 0.004, 0.003, 0.002)
     level: float = K_PUBLISHED
@@ -121,8 +125,8 @@ class Config:
                 raise ArgumentError("targets", "name targets with a density", name)
         for name, least in (
             ("points", 10), ("few", 10), ("shown", 1), ("nodes", 10), ("cloud", 10), ("drawn", 10),
-            ("copies", 2), ("train_steps", 1), ("width", 1), ("batch", 1), ("learned", 10),
-            ("pixels", 2),
+            ("copies", 2), ("networks", 2), ("train_steps", 1), ("width", 1), ("batch", 1),
+            ("learned", 10), ("pixels", 2),
         ):  # fmt: skip
             whole(name, getattr(self, name), least)
         if max(self.few, self.shown) > self.points:
@@ -318,72 +322,92 @@ def bounded(config: Config, name: str, x: np.ndarray, run: Run) -> dict[str, Any
 # The network ------------------------------------------------------------------------------------
 
 
-def learn(config: Config, seed: int, device: str = "cpu") -> dict[str, np.ndarray]:
-    """The averaged weights after the training, and at the snapshots the plain ones, by name."""
-    net = nets.MLP(2, widths=(config.width,) * 3, seed=seed)
-    model = Network(net.to(device), VP(), predicts="v")
-    history = train.train(
-        model, gallery.ALL[MOONS](), steps=config.train_steps, seed=seed, batch=config.batch,
+def learn(
+    config: Config, weights: list[int], noise: list[int], device: str = "cpu"
+) -> dict[str, np.ndarray]:
+    """The averaged weights after the trainings, and at the snapshots the plain ones: "k step name".
+
+    weights, noise : seeds of the networks, which are trained side by side.
+    """
+    models = [
+        Network(nets.MLP(2, widths=(config.width,) * 3, seed=seed).to(device), VP(), predicts="v")
+        for seed in weights
+    ]
+    histories = ensembles.together(
+        models, gallery.ALL[MOONS](), steps=config.train_steps, seeds=noise, batch=config.batch,
         rate=3e-3, final_rate=3e-5, ema=0.999, snapshots=config.snapshots,
         times=train.uniform_times(VP(), config.start),
     )  # fmt: skip
-    states = {**history.snapshots, config.train_steps: history.ema}
-    if history.interrupted:
+    if histories[0].interrupted:
         raise KeyboardInterrupt
     return {
-        f"{step} {name}": value.cpu().numpy()
-        for step, state in states.items()
+        f"{k} {step} {name}": value.cpu().numpy()
+        for k, history in enumerate(histories)
+        for step, state in {**history.snapshots, config.train_steps: history.ema}.items()
         if state is not None
         for name, value in state.items()
     }
 
 
 def network(
-    config: Config, weights: dict[str, np.ndarray], step: int, device: str = "cpu"
+    config: Config, weights: dict[str, np.ndarray], k: int, step: int, device: str = "cpu"
 ) -> Network:
-    """The network with the weights of a step, in float64."""
+    """Network k with the weights of a step, in float64."""
     net = nets.MLP(2, widths=(config.width,) * 3)
-    prefix = f"{step} "
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    prefix = f"{k} {step} "
+    own = {key.removeprefix(prefix): v for key, v in weights.items() if key.startswith(prefix)}
     net.load_state_dict({name: torch.as_tensor(value) for name, value in own.items()})
     return Network(net.double().to(device), VP(), predicts="v")
 
 
 def learned(
-    config: Config,
-    weights: dict[str, np.ndarray],
-    generator: Any,
-    noise: Any,
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """Exact and learned log p_start of true points at every snapshot, a picture, and bounds."""
-    law = gallery.ALL[MOONS]()
+    config: Config, weights: dict[str, np.ndarray], k: int, run: Run
+) -> dict[str, np.ndarray]:
+    """Of network k: exact and learned log p_start of true points of its own at every snapshot, a
+    picture, and bounds, its own and that of the exact model."""
+    law, generator = gallery.ALL[MOONS](), run.generator("net", k)
     exact = Oracle(law, VP()).at(config.start)
     x = exact.sample(config.learned, generator)
 
     def of(model: Network, x: np.ndarray) -> np.ndarray:
         found = likelihood.log_prob(
-            model, x, start=config.start, rtol=1e-5, atol=1e-5, device=device
+            model, x, start=config.start, rtol=1e-5, atol=1e-5, device=run.device
         )
         return found.log_prob
 
     steps = [*config.snapshots, config.train_steps]
-    models = [network(config, weights, step, device) for step in steps]
-    window = picture(config.pixels)
+    models = [network(config, weights, k, step, run.device) for step in steps]
     chain = chain_of("even log-SNR", config.chain)
     clock = np.concatenate([[0.0], VP().time_of_log_snr(np.linspace(14.0, -9.0, config.chain))])
     on_chain = Network(
         models[-1].net, chain, "v", time=lambda k: torch.as_tensor(clock)[k.to(torch.int64)]
     )
     x0 = law.sample(config.learned, generator)
-    both = zip((on_chain, Oracle(law, chain)), noise)
-    totals = [bounds.bound(m, x0, seed, mix=1.0) for m, seed in both]  # s^2 = beta
-    return {
-        "x": x, "exact": exact.log_prob(x), "entropy": [law.entropy(), exact.entropy()],
-        "learned": np.stack([of(model, x) for model in models]),
-        "window exact": exact.log_prob(window), "window learned": of(models[-1], window),
-        "bounds": [(b.total, b.error) for b in totals],
-    }  # fmt: skip
+    totals = [
+        bounds.bound(model, x0, run.seed_for("bound", k, i), mix=1.0).total  # s^2 = beta
+        for i, model in enumerate((on_chain, Oracle(law, chain)))
+    ]
+    found = {"exact": exact.log_prob(x), "learned": np.stack([of(model, x) for model in models])}
+    if k == 0:
+        window = picture(config.pixels)
+        found["window exact"], found["window learned"] = (
+            exact.log_prob(window),
+            of(models[-1], window),
+        )
+    return found | {"bounds": np.array(totals)}
+
+
+def networks(config: Config, run: Run) -> dict[str, np.ndarray]:
+    """`learned` of all networks, (networks, ...), and the entropies of the data and at `start`."""
+    every = range(config.networks)
+    seeds = [[run.seed_for(word, k) for k in every] for word in ("weights", "training")]
+    weights = run.cell("networks", learn, config, *seeds, run.device)
+    rows = [run.cell(f"learned {k}", learned, config, weights, k, run) for k in every]
+    found = {name: np.stack([row[name] for row in rows]) for name in ("exact", "learned", "bounds")}
+    found |= {name: rows[0][name] for name in ("window exact", "window learned")}
+    law = gallery.ALL[MOONS]()
+    start = Oracle(law, VP()).at(config.start)
+    return found | {"entropy": np.array([law.entropy(), start.entropy()])}
 
 
 def picture(pixels: int) -> np.ndarray:
@@ -496,10 +520,7 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         x = found["x"]
         keep(name, run.cell(f"{name} probes", with_probes, config, name, x[: config.few], run))
         keep(name, run.cell(f"{name} bounds", bounded, config, name, x[: config.shown], run))
-    weights = run.cell("network", learn, config, run.seed_for("network") % 2**32, run.device)
-    noise = [run.seed_for("bound", i) for i in range(2)]
-    own = run.generator("net")
-    keep("net", run.cell("learned", learned, config, weights, own, noise, run.device))
+    keep("net", networks(config, run))
     keep("roll", roots(config, run))
     noises = [*config.noises, float(arrays["roll scaled"][0])]
     keep("roll", run.cell("roll bounds", roll_bounds, config, noises, run))
@@ -621,25 +642,25 @@ def bounds_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str
 
 
 def kl_of(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """KL(p, model) at every snapshot, with its standard error."""
-    found = arrays["net exact"] - arrays["net learned"]
-    mean, error = mean_and_error(found, axis=1)
+    """KL(p, model) at every snapshot, with its standard error over networks."""
+    found = arrays["net exact"][:, None] - arrays["net learned"]
+    mean, error = mean_and_error(found.mean(axis=2), axis=0)
     return np.asarray(mean), np.asarray(error)
 
 
 def learned_table(config: Config, arrays: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Likelihood of the network by training step; bounds at the end."""
+    """Likelihood of the networks by training step; bounds at the end; errors over networks."""
     kl, kl_error = kl_of(arrays)
     bits = 2 * BITS
     found = []
     for i, step in enumerate((*config.snapshots, config.train_steps)):
-        value, error = mean_and_error(-arrays["net learned"][i])
+        value, error = mean_and_error(-arrays["net learned"][:, i].mean(axis=1))
         row: dict[str, Any] = {"training steps": step, "-log p, flow": value, "error": error}
         row |= {"entropy of the truth": float(arrays["net entropy"][1])}
         row |= {"KL": kl[i], "error of KL": kl_error[i], "KL, bits/dim": kl[i] / bits}
         last = step == config.train_steps
         for j, kind in enumerate(("network", "exact")):
-            bound, own = arrays["net bounds"][j].tolist() if last else (math.nan, math.nan)
+            bound, own = mean_and_error(arrays["net bounds"][:, j]) if last else (math.nan,) * 2
             row |= {f"bound, {kind}": bound, f"error of bound, {kind}": own}
         found.append(row)
     return found
@@ -865,7 +886,7 @@ def draw_learned(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     top = float(exact.max())
     for ax, values, name in (
         (axes[0, 0], exact, "exact"),
-        (axes[0, 1], own, "network, by its flow"),
+        (axes[0, 1], own, "first network, by its flow"),
     ):
         image = ax.imshow(
             np.clip(values - top, -12, 0), extent=BOX, origin="lower", cmap=plots.DENSITY, vmin=-12,
@@ -890,7 +911,7 @@ def draw_learned(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     )
     ticked(axes[1, 1], steps)
     axes[1, 1].tick_params(axis="x", labelsize=8)
-    axes[1, 1].set_title(f"KL ± standard error, {config.learned} points", fontsize=10)
+    axes[1, 1].set_title(f"KL ± standard error, {config.networks} networks", fontsize=10)
     fig.suptitle("Two moons, exact and learned", fontsize=11)
     return fig
 
@@ -939,8 +960,9 @@ STUDY = Study(
     Config(
         targets=("julia_bimodal", "julia_trimodal", "rings"), points=30, few=10, shown=2,
         tolerances=(1e-3, 1e-5, 1e-7), probes=(4, 16), probe_tolerance=1e-4, nodes=33, cloud=50,
-        steps=(40, 100), chain=100, drawn=50, copies=16, train_steps=150, width=32, batch=128,
-        snapshots=(50,), learned=40, pixels=8, noises=(0.4, 0.2, 0.1), level=-3.0,
+        steps=(40, 100), chain=100, drawn=50, copies=16, networks=2, train_steps=150,
+        width=32, batch=128, snapshots=(50,), learned=40, pixels=8, noises=(0.4, 0.2, 0.1),
+        level=-3.0,
     ),
     compute,
     table,

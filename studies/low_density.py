@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ from diffscience.train import averaged, fit
 from diffscience.transition import Transition
 
 Arrays = dict[str, np.ndarray]
+Psi = Callable[[torch.Tensor], torch.Tensor]
 
 IMPLICIT = 0.0  # the noise level of the implicit objective
 REGIONS = ("whole box", "high density", "low density")
@@ -64,7 +67,7 @@ class Config:
 
     targets : names in `TARGETS`.
     sigmas : increasing noise levels of the denoising objective.
-    steps, batch, width : of every training.
+    steps, batch, width : of every training; batch points a step of each network.
     rate, final_rate, ema : Adam's learning rate, what it falls to, and the decay of the averaged
         weights.
     seeds : networks of every kind.
@@ -76,12 +79,12 @@ class Config:
     targets: tuple[str, ...] = ("pair", "trimodal")
     sigmas: tuple[float, ...] = (0.3, 1.5, 6.0)
     steps: int = 1500
-    batch: int = 256
+    batch: int = 96
     width: int = 64
     rate: float = 5e-3
     final_rate: float = 1e-5
     ema: float = 0.99
-    seeds: int = 3
+    seeds: int = 8
     cells: int = 80
     decades: int = 12
     inside: float = 0.999
@@ -128,16 +131,17 @@ def exact(config: Config, name: str) -> Arrays:
     }
 
 
+def scaled(net: Psi, law: GaussianMixture, sigma: float) -> Psi:
+    """psi(x) = net(x/sqrt(m^2 + sigma^2))/sqrt(1 + sigma^2), m^2 = E|X|^2/D: `nets.Scaled`."""
+    mean, cov = np.asarray(law.mean), np.asarray(law.cov)
+    size = math.sqrt((np.trace(cov) + mean @ mean) / law.dim + sigma**2)
+    return lambda x: net(x / size) / math.sqrt(1 + sigma**2)
+
+
 def objective(sigma: float) -> Any:
-    """(net, x, generator) -> rows of the objective at one level; z and -z for every point.
+    """(psi, x, generator) -> rows of the objective at one level; z and -z for every point."""
 
-    net : of (x, sigma), such as a `nets.Scaled`.
-    """
-
-    def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        def psi(x: torch.Tensor) -> torch.Tensor:
-            return net(x, sigma)
-
+    def rows(psi: Psi, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if sigma == IMPLICIT:
             return losses.implicit(psi, x)
         z = torch.randn(x.shape, generator=generator, device=x.device)
@@ -153,26 +157,43 @@ def points_seen(config: Config, i: int) -> int:
 
 
 def learned(config: Config, name: str, sigma: float, key: str, run: Run) -> Arrays:
-    """A network's score (n, n, 2) on the box, and its relative error under p_sigma."""
-    law = TARGETS[name]()
-    seed = run.seed_for(key, "weights")
-    net = nets.Scaled(nets.Score(2, (config.width, config.width), seed), law).to(run.device)
+    """Scores of all networks of a kind on the box, (seeds, n, n, 2), and their relative errors
+    under p_sigma, (seeds,); trained side by side, each with points of its own."""
+    law, S = TARGETS[name](), config.seeds
+    seeds = [run.seed_for(key, "weights", k) for k in range(S)]
+    stack = nets.Stack([nets.Score(2, (config.width, config.width), seed) for seed in seeds])
+    stack.to(run.device)
+
+    def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        # The mean over all rows is that over the networks: times S, each has its own.
+        return S * objective(sigma)(scaled(net, law, sigma), x, generator)
+
     history = fit(
-        net,
+        stack,
         law,
-        objective(sigma),
+        rows,
         steps=config.steps,
         seed=run.seed_for(key, "training"),
-        batch=config.batch,
+        batch=config.batch * S,
         rate=config.rate,
         final_rate=config.final_rate,
         ema=config.ema,
         progress=lambda steps: run.progress(steps, f"{name}, sigma = {sigma:g}"),
     )
-    averaged(net, history)
-    model: Any = net  # it has a score of (x, sigma), and sigma is the time of EDM
-    fisher = metrics.fisher_error(model, Oracle(law, EDM()), sigma, relative=True)
-    return {"score": net.score(box(config.cells), sigma), "under": np.sqrt(fisher.value)}
+    averaged(stack, history).cpu().requires_grad_(False)
+    psi, x = scaled(stack.at, law, sigma), box(config.cells)
+
+    def score(x: np.ndarray) -> np.ndarray:
+        return psi(torch.from_numpy(x).float()).double().numpy()
+
+    def under(k: int) -> np.ndarray:
+        model: Any = SimpleNamespace(score=lambda x, t: score(x)[k])  # sigma is the time of EDM
+        return metrics.fisher_error(model, Oracle(law, EDM()), sigma, relative=True).value
+
+    return {
+        "score": score(x.reshape(-1, 2)).reshape(S, *x.shape),
+        "under": np.sqrt([under(k) for k in range(S)]),
+    }
 
 
 def compute(config: Config, run: Run) -> Arrays:
@@ -184,12 +205,9 @@ def compute(config: Config, run: Run) -> Arrays:
     levels = (IMPLICIT, *config.sigmas)
     jobs = [(name, i) for name in config.targets for i in range(len(levels))]
     for name, i in run.progress(jobs, "networks"):
-        found = [
-            run.cell(key, learned, config, name, levels[i], key, run)
-            for key in [f"{name} {i} {k}" for k in range(config.seeds)]
-        ]
-        arrays[f"{name} learned {i}"] = np.stack([f["score"] for f in found])
-        arrays[f"{name} under {i}"] = np.stack([f["under"] for f in found])
+        key = f"{name} {i}"
+        found = run.cell(key, learned, config, name, levels[i], key, run)
+        arrays[f"{name} learned {i}"], arrays[f"{name} under {i}"] = found["score"], found["under"]
     return arrays
 
 

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -55,15 +55,17 @@ import torch
 from matplotlib.figure import Figure
 
 from diffscience import fokker_planck, gallery, losses, metrics, nets, notes, plots
+from diffscience.ensembles import together
 from diffscience.errors import ArgumentError, instance, number, whole
 from diffscience.estimates import mean_and_error
 from diffscience.julia import Xoshiro, network
 from diffscience.mixture import GaussianMixture
 from diffscience.models import Oracle
+from diffscience.network import Network
 from diffscience.process import EDM
 from diffscience.regression import Params, Regression, apply
 from diffscience.study import Run, Study, run_file
-from diffscience.train import averaged, fit
+from diffscience.train import averaged
 from diffscience.transition import Transition
 
 Arrays = dict[str, np.ndarray]
@@ -112,7 +114,8 @@ class Config:
     epochs : of the replay; the note's for its samples to come out.
     first, last, levels : sigma_1, sigma_L and L of the slow pace.
     steps, step : n and c of the slow pace, h_i = c sigma_i^2.
-    particles, seeds : points of a run, and runs (networks, where learned) of every setting.
+    particles, seeds : points of a run, and runs (networks, where learned) of every setting; the
+        networks of one kind are trained side by side.
     repeats, draws : true samples behind a floor, and draws of the note's loss.
     training_steps, batch, width : of the networks; each step takes `batch` points at every level.
     rate, final_rate, ema : Adam's learning rate, what it falls to, and the decay of the averaged
@@ -130,12 +133,12 @@ class Config:
     levels: int = 20
     steps: int = 150
     step: float = 0.25
-    particles: int = 6000
-    seeds: int = 3
+    particles: int = 2500
+    seeds: int = 8
     repeats: int = 8
-    draws: int = 40
-    training_steps: int = 10000
-    batch: int = 128
+    draws: int = 16
+    training_steps: int = 8000
+    batch: int = 32
     rate: float = 2e-2
     final_rate: float = 1e-5
     ema: float = 0.999
@@ -143,8 +146,8 @@ class Config:
     fewer: tuple[int, ...] = (5, 10, 20, 40, 80)
     intervals: int = 40
     plane_steps: int = 100
-    plane_particles: int = 4000
-    plane_training: int = 6000
+    plane_particles: int = 1600
+    plane_training: int = 5000
     frames: int = 41
     seed: int = 30
 
@@ -349,47 +352,63 @@ def in_note(levels: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- the network
 
 
-def objective(levels: np.ndarray, noise: str) -> Callable[..., torch.Tensor]:
-    """(net, x, generator) -> rows of NCSN's loss, as many at each level, level by level.
+def loss_of(levels: np.ndarray, noise: str) -> losses.Loss:
+    """(network, x0, t, noise) -> rows of NCSN's loss, as many at each level, level by level.
 
     noise : "own", all points at every level, one z for each point and level; "shared", one z for
         all levels of a point; "apart", a part of the points at each level, no two at one.
     """
 
-    def rows(net: Any, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        times = 1 if noise == "apart" else len(levels)
-        size = (len(x) * (times if noise == "own" else 1), x.shape[1])
-        x, z = x.repeat(times, 1), torch.randn(size, generator=generator, device=x.device)
-        z = z.repeat(len(x) // len(z), 1)
-        sigma = torch.as_tensor(levels, dtype=x.dtype, device=x.device)
-        sigma = sigma.repeat_interleave(len(x) // len(levels))
-        step = Transition(1.0, sigma**2)
-        return sigma**2 * losses.denoising_at(lambda y: net(y, sigma), x, z, step)
+    def rows(network: Network, x: Any, t: Any, z: Any) -> torch.Tensor:
+        def alike(a: torch.Tensor) -> torch.Tensor:
+            """Each member's rows of the first level at all levels."""
+            a = a.reshape(network.members or 1, len(levels), -1, a.shape[-1])
+            return a[:, :1].expand(a.shape).reshape(x.shape)
+
+        var = t.to(x) ** 2
+        size = torch.sqrt(1 + var)[:, None]  # of the rest `networks_of` takes care
+        x, z = x if noise == "apart" else alike(x), alike(z) if noise == "shared" else z
+        psi = lambda y: network.prediction(y, t) / size  # noqa: E731
+        return var * losses.denoising_at(psi, x, z, Transition(1.0, var))
 
     return rows
 
 
+def networks_of(config: Config, law: GaussianMixture, seeds: list[int]) -> list[Network]:
+    """Networks that answer sqrt(1 + sigma^2) times what a `nets.Scaled` of their net does."""
+    found = [nets.MLP(law.dim, (config.width, config.width), (), seed) for seed in seeds]
+    second = nets.Scaled(found[0], law).second
+
+    def scale(sigma: torch.Tensor) -> torch.Tensor:
+        return 1 / torch.sqrt(second + sigma**2)
+
+    return [Network(net, EDM(), time=torch.log, scale=scale) for net in found]
+
+
 def trained(
-    config: Config, law: GaussianMixture, noise: str, steps: int, key: str, run: Run
-) -> tuple[nets.Scaled, np.ndarray]:
-    """A network with averaged weights, and its losses."""
-    widths, levels = (config.width, config.width), levels_of(config)
-    net = nets.Scaled(nets.MLP(law.dim, widths, (), run.seed_for(key, "weights")), law)
-    net.to(run.device)
-    history = fit(
-        net,
+    config: Config, law: GaussianMixture, noise: str, steps: int, keys: list[str], run: Run
+) -> list[nets.Scaled]:
+    """A network with averaged weights for each key, trained side by side."""
+    levels = torch.from_numpy(levels_of(config))
+    networks = networks_of(config, law, [run.seed_for(key, "weights") for key in keys])
+    for one in networks:
+        one.net.to(run.device)
+    histories = together(
+        networks,
         law,
-        objective(levels, noise),
+        loss=loss_of(levels_of(config), noise),
+        times=lambda n, generator: levels.to(generator.device).repeat_interleave(n // len(levels)),
         steps=steps,
-        seed=run.seed_for(key, "training"),
-        batch=config.batch * (len(levels) if noise == "apart" else 1),
+        seeds=[run.seed_for(key, "training") for key in keys],
+        batch=config.batch * len(levels),
         rate=config.rate,
         final_rate=config.final_rate,
         ema=config.ema,
-        progress=lambda steps: run.progress(steps, f"training, {key}"),
+        progress=lambda steps: run.progress(steps, f"training, {keys[0]} to {keys[-1]}"),
     )
-    averaged(net, history)
-    return net.cpu(), history.losses
+    for one, history in zip(networks, histories, strict=True):
+        averaged(one.net, history).cpu().requires_grad_(False)
+    return [nets.Scaled(one.net, law) for one in networks]  # type: ignore[arg-type]
 
 
 def relative_fisher(score: Score, law: GaussianMixture, levels: np.ndarray) -> np.ndarray:
@@ -409,16 +428,16 @@ def loss_spread(score: Score, draws: int, generator: torch.Generator) -> np.ndar
     return found.std(axis=1, ddof=1)
 
 
-def learned(config: Config, noise: str, key: str, run: Run) -> Arrays:
-    """A 1-D network as a table of its score, with its Fisher errors."""
-    net, history = trained(config, LAW, noise, config.training_steps, key, run)
-    net.requires_grad_(False)
-    generator = run.torch_generator(key, "spread", device="cpu")
+def learned(config: Config, noise: str, run: Run) -> Arrays:
+    """1-D networks as tables of their scores, with their Fisher errors; all (seeds, ...)."""
+    keys = [f"{noise} {k}" for k in range(config.seeds)]
+    found = trained(config, LAW, noise, config.training_steps, keys, run)
+    streams = [run.torch_generator(key, "spread", device="cpu") for key in keys]
+    levels = levels_of(config)
     return {
-        "table": tabulated(net.score, all_levels(config)),
-        "fisher": relative_fisher(net.score, LAW, levels_of(config)),
-        "loss": history,
-        "spread": loss_spread(net, config.draws, generator),
+        "table": np.stack([tabulated(net.score, all_levels(config)) for net in found]),
+        "fisher": np.stack([relative_fisher(net.score, LAW, levels) for net in found]),
+        "spread": np.stack([loss_spread(net, config.draws, g) for net, g in zip(found, streams)]),
     }
 
 
@@ -492,31 +511,38 @@ def limit(plan: Plan, score: Score, intervals: int) -> Arrays:
     return {"left": mass @ left_share(0.5 * (edges[1:] + edges[:-1])) / mass.sum()}
 
 
-def plane(config: Config, kind: str, key: str, run: Run) -> Arrays:
-    """Samples of the three modes in the plane, with the exact score or a network."""
-    law, generator = gallery.julia_trimodal(), run.generator(key)
+def plane(config: Config, kind: str, run: Run) -> Arrays:
+    """Samples of the three modes in the plane, with the exact score or networks: (seeds, ...)."""
+    law, keys = gallery.julia_trimodal(), [f"plane {kind} {k}" for k in range(config.seeds)]
     plan = with_steps(plan_of(config, "slow", ()), config.plane_steps)
     laws = {float(sigma): law.blurred(sigma) for sigma in plan.levels}
-    score: Score = lambda x, sigma: laws[sigma].score(x)  # noqa: E731
+    scores: list[Score] = [lambda x, sigma: laws[sigma].score(x)] * config.seeds
     if kind == "learned":
-        score = trained(config, law, "apart", config.plane_training, key, run)[0].score
-    x = plan.start(law).sample(config.plane_particles, generator)
-    x, _ = walk(score, plan, x, generator)
-    weights = metrics.mode_weights(x, law, generator)
-    off = metrics.sliced_wasserstein(x, law, generator, p=1, repeats=config.repeats)
-    return {
-        "x": x,
-        "fisher": relative_fisher(score, law, plan.levels),
-        "weights": np.stack([weights.value, weights.error]),
-        "distance": np.array([off.value, off.error, off.floor, off.floor_error]),
-    }
+        found = trained(config, law, "apart", config.plane_training, keys, run)
+        scores = [net.score for net in found]
+    rows = []
+    for key, score in zip(run.progress(keys, f"plane, {kind} score"), scores, strict=True):
+        generator = run.generator(key)
+        x = plan.start(law).sample(config.plane_particles, generator)
+        x, _ = walk(score, plan, x, generator)
+        weights = metrics.mode_weights(x, law, generator)
+        off = metrics.sliced_wasserstein(x, law, generator, p=1, repeats=config.repeats)
+        rows.append({
+            "x": x.astype(np.float32),
+            "weights": np.stack([weights.value, weights.error]),
+            "distance": np.array([off.value, off.error, off.floor, off.floor_error]),
+        })  # fmt: skip
+    arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    if kind == "learned":
+        arrays["fisher"] = np.stack([relative_fisher(s, law, plan.levels) for s in scores])
+    return arrays
 
 
 # ---------------------------------------------------------------- compute
 
 
 MARKS = (*FAULTS, TRUE_START)
-FILMED = 4000
+FILMED = 2500
 FILMS = (("note", FAULTS), ("slow", ()))
 
 
@@ -544,11 +570,10 @@ def networks(config: Config, note: Score, run: Run) -> tuple[Arrays, Arrays]:
     tables = {"exact": tabulated(exact, levels), "note's": tabulated(note, levels)}
     facts = {"fisher note's": np.full(len(own), np.nan)}
     facts["fisher note's"][in_note(own)] = relative_fisher(note, LAW, own[in_note(own)])
-    keys = [f"{noise} {k}" for noise in ("own", "shared") for k in range(config.seeds)]
-    for key in run.progress(keys, "networks"):
-        found = run.cell(f"network {key}", learned, config, key.split()[0], key, run)
-        tables[key] = found.pop("table")
-        facts |= {f"{name} {key}": value for name, value in found.items()}
+    for noise in run.progress(["own", "shared"], "networks"):
+        found = run.cell(f"networks {noise}", learned, config, noise, run)
+        tables |= {f"{noise} {k}": values for k, values in enumerate(found.pop("table"))}
+        facts |= {f"{name} {noise}": value for name, value in found.items()}
     return tables, facts
 
 
@@ -601,13 +626,10 @@ def fewer_steps(config: Config, values: np.ndarray, run: Run) -> Arrays:
 def planes(config: Config, run: Run) -> Arrays:
     """All runs in the plane; the points of the first alone."""
     arrays: Arrays = {}
-    jobs = [(kind, k) for kind in ("exact", "learned") for k in range(config.seeds)]
-    for kind, k in run.progress(jobs, "plane"):
-        key = f"plane {kind} {k}"
-        found = run.cell(key, plane, config, kind, key, run)
-        arrays |= {f"{key} {name}": value for name, value in found.items() if name != "x"}
-        if k == 0:
-            arrays[f"{key} x"] = found["x"].astype(np.float32)
+    for kind in run.progress(["exact", "learned"], "plane"):
+        found = run.cell(f"plane {kind}", plane, config, kind, run)
+        found["x"] = found["x"][0]
+        arrays |= {f"plane {kind} {name}": value for name, value in found.items()}
     return arrays
 
 
@@ -653,12 +675,14 @@ def shown_levels(config: Config) -> np.ndarray:
 # ---------------------------------------------------------------- tables
 
 
-def over_seeds(rows: list[np.ndarray], trained: bool) -> tuple[np.ndarray, np.ndarray]:
+def over_seeds(
+    rows: Sequence[np.ndarray] | np.ndarray, trained: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """(mean over runs, its standard error) of (value, error) pairs; rows (2,) or (2, K).
 
-    Runs of one score differ by sampling alone, which the runs' own errors measure; the spread of
-    three runs would do so badly. Networks differ too: there the error is the larger of the two,
-    on average a seventh too large for three networks that do not differ.
+    Runs of one score differ by sampling alone, which the runs' own errors measure better than the
+    spread of a few runs. Networks differ too: there the error is the larger of the two, on average
+    a tenth too large for eight networks that do not differ.
     """
     values, errors = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
     error = np.sqrt(np.mean(errors**2, axis=0) / len(rows))
@@ -783,42 +807,40 @@ def fisher_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """Relative Fisher error of every network by level; the note's where it was trained."""
     frame = pd.DataFrame({"sigma": levels_of(config)})
     groups = {
-        "own noise": "fisher own {}",
-        "shared noise": "fisher shared {}",
-        "in the plane": "plane learned {} fisher",
+        "own noise": "fisher own",
+        "shared noise": "fisher shared",
+        "in the plane": "plane learned fisher",
     }
     for name, key in groups.items():
-        rows = [arrays[key.format(k)] for k in range(config.seeds)]
-        frame[name], frame[f"{name}, error"] = mean_and_error(rows)
+        frame[name], frame[f"{name}, error"] = mean_and_error(arrays[key])
     frame["the note's"] = arrays["fisher note's"]
     digits = dict.fromkeys(frame.columns[1:], 3)
     frame.attrs["digits"] = digits | {f"{name}, error": 2 for name in groups}
     return frame
 
 
-def noise_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+def noise_table(arrays: Arrays) -> pd.DataFrame:
     """What a shared z costs: the spread of the note's loss from draw to draw."""
-    found = [arrays[f"spread own {k}"] for k in range(config.seeds)]
-    mean, error = mean_and_error(found)
+    mean, error = mean_and_error(arrays["spread own"])
     frame = pd.DataFrame({"noise": ("own", "shared"), "std of the loss": mean, "error": error})
     frame.attrs["digits"] = {"std of the loss": 3, "error": 2}
     return frame
 
 
-def plane_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+def plane_table(arrays: Arrays) -> pd.DataFrame:
     """Mode weights in the plane."""
     law, rows = gallery.julia_trimodal(), []
     for kind in ("exact", "learned"):
-        keys, trained = [f"plane {kind} {k}" for k in range(config.seeds)], kind == "learned"
-        mean, error = over_seeds([arrays[f"{key} weights"] for key in keys], trained)
-        distance = [arrays[f"{key} distance"] for key in keys]
-        sliced, spread = over_seeds([d[:2] for d in distance], trained)
+        trained = kind == "learned"
+        mean, error = over_seeds(arrays[f"plane {kind} weights"], trained)
+        distance = arrays[f"plane {kind} distance"]
+        sliced, spread = over_seeds(distance[:, :2], trained)
         for mode, (weight, m, e) in enumerate(zip(np.asarray(law.weights), mean, error)):
             centre = ", ".join(f"{c:g}" for c in np.asarray(law.means)[mode])
             row: dict[str, Any] = {"score": kind, "mode": f"({centre})", "weight": weight}
             row |= {"share": m, "error": e, "errors off": (m - weight) / e}
             row |= {"sliced W1": float(sliced), "its error": float(spread)}
-            rows.append(row | {"floor": float(np.mean([d[2] for d in distance]))})
+            rows.append(row | {"floor": float(distance[:, 2].mean())})
     frame = pd.DataFrame(rows)
     frame.attrs["digits"] = {"errors off": 2, "error": 2, "its error": 2}
     return frame
@@ -832,8 +854,8 @@ def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
         "samples": samples_table(arrays),
         "steps": steps_table(config, arrays),
         "fisher": fisher_table(config, arrays),
-        "noise": noise_table(config, arrays),
-        "plane": plane_table(config, arrays),
+        "noise": noise_table(arrays),
+        "plane": plane_table(arrays),
     }
 
 
@@ -1023,10 +1045,10 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
 def draw_plane(config: Config, arrays: Arrays) -> Figure:
     """Samples of the three modes over the exact density."""
     fig, axes = plots.figure(1, 2, height=5.1, share=True)
-    rows = plane_table(config, arrays)
+    rows = plane_table(arrays)
     for ax, kind in zip(axes[0], ("exact", "learned"), strict=True):
         plots.background(ax, arrays["plane density"], (-7, 7, -7, 7))
-        x = arrays[f"plane {kind} 0 x"][:1500]
+        x = arrays[f"plane {kind} x"][:1500]
         ax.scatter(x[:, 0], x[:, 1], s=2, c="black", linewidths=0, alpha=0.7, rasterized=True)
         ax.set(xlim=(-7, 7), ylim=(-7, 7), aspect="equal", xlabel="$x_1$")
         some = rows[rows["score"] == kind]

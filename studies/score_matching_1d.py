@@ -201,9 +201,9 @@ class Config:
     """
 
     sizes: tuple[int, ...] = (256, 1024, 4096, 16384, 65536)
-    seeds: int = 4
+    seeds: int = 8
     widths: tuple[int, ...] = (32, 32)
-    batch: int = 256
+    batch: int = 128
     steps: int = 2000
     rate: float = 5e-3
     final_rate: float = 5e-5

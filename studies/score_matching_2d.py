@@ -176,10 +176,10 @@ class Config:
 
     epochs: int = 2000
     sizes: tuple[int, ...] = (128, 1024, 16384)
-    members: int = 3
+    members: int = 8
     widths: tuple[int, ...] = (32, 32)
     steps: int = 800
-    batch: int = 256
+    batch: int = 96
     rate: float = 0.01
     final_rate: float = 1e-4
     delta: float = 0.05

@@ -28,8 +28,8 @@ study: Any = sys.modules["diffscience_studies.flow_map"]
 TINY = study.Config(
     clocks=("rectified",), processes=("rectified", "VE"), planes=("swiss_roll",), reference=False,
     tight=1e-3, fine=1e-2, points=5, tolerances=(1e-1, 1e-2), codes=5, pairs=6, marks=2,
-    true_points=200, training=6, batch=16, widths=(8,), snapshots=(2,), learned_codes=12,
-    film_points=10, frames=3, pixels=8, repeats=2, seed=3,
+    true_points=200, networks=2, training=6, batch=16, widths=(8,), snapshots=(2,),
+    learned_codes=12, film_points=10, frames=3, pixels=8, repeats=2, seed=3,
 )  # fmt: skip
 LIMIT = 4.9
 LAW = gallery.julia_bimodal()
@@ -184,13 +184,25 @@ def test_straight_ways_in_the_data_leave_the_roll() -> None:
 
 
 def test_a_state_is_the_network_at_its_step() -> None:
-    """The last one has the last weights, an early one has not."""
-    states = {k: np.asarray(v) for k, v in study.learned(TINY, 1, 2, iter).items()}
-    early, late = (study.network_at(TINY, states, step) for step in (2, 6))
+    """The last one has the last weights, an early one has not, and another network has others."""
+    found = study.learned(TINY, [1, 2], [3, 4], iter)
+    states = {k: np.asarray(v) for k, v in found.items()}
+    early, late, other = (study.network_at(TINY, states, *at) for at in ((0, 2), (0, 6), (1, 6)))
     assert early.predicts == "velocity"
     name = "out.weight"
-    np.testing.assert_array_equal(late.state()[name], states[f"6 {name}"])
-    assert not np.array_equal(early.state()[name], late.state()[name])
+    np.testing.assert_array_equal(late.state()[name], states[f"0 6 {name}"])
+    for twin in (early, other):
+        assert not np.array_equal(twin.state()[name], late.state()[name])
+
+
+def test_the_errors_of_learned_maps_are_over_networks(arrays: dict[str, np.ndarray]) -> None:
+    row = study.learned_table(TINY, arrays).iloc[-1]
+    one, other = arrays["learned 6 distance"].mean(axis=1)
+    assert row["distance, mean"] == pytest.approx((one + other) / 2)
+    assert row["error"] == pytest.approx(abs(one - other) / 2)
+    one, other = arrays["learned 6 sliced"][:, 0]
+    assert row["sliced W1"] == pytest.approx((one + other) / 2)
+    assert row["its error"] == pytest.approx(abs(one - other) / 2)
 
 
 def test_a_learned_map_is_measured_point_by_point() -> None:

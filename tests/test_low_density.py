@@ -90,14 +90,14 @@ def test_errors_of_a_known_score(arrays: dict[str, np.ndarray]) -> None:
 
 
 def test_the_error_under_p_sigma(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without training the network is 0 where its weights are: off by 1, at sigma = 0 too."""
+    """Without training a network is 0 where its weights are: off by 1, at sigma = 0 too."""
     monkeypatch.setattr(study, "fit", lambda *_, **__: None)
     monkeypatch.setattr(
-        study, "averaged", lambda net, _: [p.data.zero_() for p in net.parameters()]
+        study, "averaged", lambda net, _: ([p.data.zero_() for p in net.parameters()], net)[1]
     )
     for sigma in (0.0, 2.0):
         found = study.learned(TINY, "pair", sigma, "a", Run(1))
-        assert found["under"] == pytest.approx(1.0, rel=1e-12)
+        assert found["under"] == pytest.approx(np.ones(2), rel=1e-12)
         assert not found["score"].any()
 
 
@@ -118,15 +118,36 @@ def test_the_bins_hold_every_cell_and_every_point(arrays: dict[str, np.ndarray])
 def test_the_points_seen_are_the_rows_handed_to_the_network(
     i: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, plain = [], study.nets.Scaled.forward
+    """Of every network."""
+    seen, plain = [], study.nets.Stack.forward
 
-    def counted(net: Any, x: torch.Tensor, sigma: Any) -> torch.Tensor:
-        seen.append(len(x) if x.is_floating_point() and torch.is_grad_enabled() else 0)
-        return plain(net, x, sigma)
+    def counted(net: Any, x: torch.Tensor) -> torch.Tensor:
+        trains = any(p.requires_grad for p in net.parameters())
+        seen.append(len(x) if trains else 0)
+        return plain(net, x)
 
-    monkeypatch.setattr(study.nets.Scaled, "forward", counted)
+    monkeypatch.setattr(study.nets.Stack, "forward", counted)
     study.learned(TINY, "pair", (0.0, *TINY.sigmas)[i], "a", Run(1))
-    assert sum(seen) == study.points_seen(TINY, i)
+    assert sum(seen) == TINY.seeds * study.points_seen(TINY, i)
+
+
+def test_a_scaled_network_is_that_of_the_package() -> None:
+    law, x = study.pair(), torch.randn((7, 2), generator=torch.Generator().manual_seed(0))
+    net = study.nets.Score(2, (8,), seed=1)
+    for sigma in (0.0, 3.0):
+        torch.testing.assert_close(
+            study.scaled(net, law, sigma)(x), study.nets.Scaled(net, law)(x, sigma)
+        )
+
+
+def test_networks_side_by_side_are_each_its_own() -> None:
+    """Without a step they are the networks of their seeds, in the order of the seeds."""
+    run, config = Run(1), dataclasses.replace(TINY, rate=1e-12, final_rate=1e-12, ema=0.0)
+    found = study.learned(config, "pair", 4.0, "a", run)["score"]
+    for k, score in enumerate(found):
+        net = study.nets.Score(2, (8, 8), run.seed_for("a", "weights", k))
+        alone = study.nets.Scaled(net, study.pair()).score(study.box(config.cells), 4.0)
+        np.testing.assert_allclose(score, alone, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5, 4.0])
@@ -143,7 +164,7 @@ def test_the_exact_score_has_the_least_loss(sigma: float) -> None:
     x = law.sample(20_000, torch.Generator().manual_seed(1)).double()
 
     def rows(c: float) -> torch.Tensor:
-        psi = lambda x, _: c * here.score(x)  # noqa: E731
+        psi = lambda x: c * here.score(x)  # noqa: E731
         found = study.objective(sigma)(psi, x, torch.Generator().manual_seed(2)).detach()
         return found.reshape(-1, len(x)).mean(dim=0)  # z and -z are one draw
 
@@ -167,8 +188,7 @@ def test_the_network_is_wrong_where_there_are_no_data_and_noise_mends_it() -> No
     low = study.rare(config, arrays, "pair")
     found = {}
     for i, sigma in ((1, config.sigmas[0]), (3, config.sigmas[2])):
-        score = study.learned(config, "pair", sigma, "a", Run(0))["score"]
-        arrays[f"pair learned {i}"] = np.stack([score, score])
+        arrays[f"pair learned {i}"] = study.learned(config, "pair", sigma, "a", Run(0))["score"]
         off, size = study.squares(arrays, "pair", i)
         found[i] = [study.relative(off, size, region)[0] for region in (~low, low)]
     high, far = found[1]

@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from diffscience import gallery, losses, nets, runner
+from diffscience.ensembles import Ensemble
 from diffscience.errors import ArgumentError
 from diffscience.langevin import annealed, langevin
+from diffscience.network import Network
 from diffscience.study import Run
 
 FILE = Path(__file__).parents[1] / "studies" / "ncsn.py"
@@ -248,32 +250,48 @@ def test_a_smaller_sigma_min_helps_only_with_more_time() -> None:
 # ------------------------------------------------------------------ the network
 
 
-@pytest.mark.parametrize("noise", ["own", "shared"])
-def test_the_objective_is_ncsns_loss(noise: str) -> None:
-    """It is `multilevel` at all levels; a shared z is one z for all levels of a point."""
-    levels = study.levels_of(TINY).tolist()
-    net = nets.Scaled(nets.MLP(1, (8,), (), seed=1), LAW)
-    x = LAW.sample(6, torch.Generator().manual_seed(0)).to(torch.float32)
-    rows = study.objective(levels, noise)(net, x, torch.Generator().manual_seed(4))
-    many = torch.randn((4, 6, 1), generator=torch.Generator().manual_seed(4))
-    one = torch.randn((6, 1), generator=torch.Generator().manual_seed(4))
-    right, wrong = (many, one) if noise == "own" else (one, many)
-    found = rows.reshape(4, 6).mean(0)
-    torch.testing.assert_close(found, losses.multilevel(net, x, right, levels))
-    for twin in (wrong, 1.05 * right):
-        assert not torch.allclose(found, losses.multilevel(net, x, twin, levels), rtol=1e-3)
+def two_networks() -> tuple[Network, list[nets.Scaled]]:
+    """Two networks as one, as they are trained, and each by its formula; seeds 1 and 2."""
+    members = study.networks_of(TINY, LAW, [1, 2])
+    alone = [nets.Scaled(one.net, LAW) for one in members]
+    return members[0].with_net(Ensemble([one.net for one in members])), alone
 
 
-def test_points_apart_are_at_one_level_each() -> None:
+@pytest.mark.parametrize("noise", ["own", "shared", "apart"])
+def test_the_loss_is_ncsns(noise: str) -> None:
+    """It is `multilevel` at all levels for each member; a shared z is one z for all levels."""
     levels = study.levels_of(TINY).tolist()
-    net = nets.Scaled(nets.MLP(1, (8,), (), seed=1), LAW)
-    x = LAW.sample(12, torch.Generator().manual_seed(0)).to(torch.float32)
-    rows = study.objective(levels, "apart")(net, x, torch.Generator().manual_seed(4))
-    z = torch.randn((12, 1), generator=torch.Generator().manual_seed(4))
-    for i, sigma in enumerate(levels):
-        part = slice(3 * i, 3 * i + 3)
-        direct = losses.multilevel(net, x[part], z[part], [sigma])
-        torch.testing.assert_close(rows[part], direct)
+    both, alone = two_networks()
+    generator = torch.Generator().manual_seed(4)
+    x = LAW.sample(48, generator).to(torch.float32)
+    z = torch.randn((48, 1), generator=generator)
+    t = torch.tensor(levels, dtype=torch.float64).repeat_interleave(6).repeat(2)
+    rows = study.loss_of(levels, noise)(both, x, t, z).reshape(2, 4, 6)
+    x, z = x.reshape(2, 4, 6, 1), z.reshape(2, 4, 6, 1)
+    for net, own, points, noises in zip(alone, rows, x, z, strict=True):
+        if noise == "apart":
+            for k, sigma in enumerate(levels):
+                direct = losses.multilevel(net, points[k], noises[k], [sigma])
+                torch.testing.assert_close(own[k], direct)
+            continue
+        one, found = noises[0], own.mean(0)
+        right, wrong = (noises, one) if noise == "own" else (one, noises)
+        torch.testing.assert_close(found, losses.multilevel(net, points[0], right, levels))
+        for twin in (wrong, 1.05 * right):
+            assert not torch.allclose(
+                found, losses.multilevel(net, points[0], twin, levels), rtol=1e-3
+            )
+
+
+def test_networks_side_by_side_move_as_each_alone() -> None:
+    """A network is what it is, whoever is trained with it; another seed is another network."""
+    run, x = Run(TINY.seed), np.linspace(-4.0, 4.0, 5)[:, None]
+    keys = ["own 0", "own 1"]
+    both = study.trained(TINY, LAW, "own", 3, keys, run)
+    for net, key in zip(both, keys, strict=True):
+        [alone] = study.trained(TINY, LAW, "own", 3, [key], run)
+        np.testing.assert_allclose(net.score(x, 0.5), alone.score(x, 0.5), rtol=1e-4)
+    assert not np.allclose(both[0].score(x, 0.5), both[1].score(x, 0.5), rtol=1e-2)
 
 
 def test_a_scaled_network_is_its_formula() -> None:
@@ -299,27 +317,27 @@ def test_a_scaled_network_is_its_formula() -> None:
 def test_no_seed_serves_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, training and the noise beside it, of every network and every seed of a run."""
     seeds: list[int] = []
-    mlp, fit, spread = study.nets.MLP, study.fit, study.loss_spread
+    make, train, spread = study.networks_of, study.together, study.loss_spread
 
-    def noted(*given: Any) -> Any:
-        seeds.append(given[-1])
-        return mlp(*given)
+    def noted(config: Any, law: Any, own: list[int]) -> Any:
+        seeds.extend(own)
+        return make(config, law, own)
 
-    def trained(*given: Any, seed: int, **options: Any) -> Any:
-        seeds.append(seed)
-        return fit(*given, seed=seed, **options)
+    def trained(*given: Any, **options: Any) -> Any:
+        seeds.extend(options["seeds"])
+        return train(*given, **options)
 
     def spread_of(*given: Any) -> Any:
         seeds.append(given[-1].initial_seed())
         return spread(*given)
 
-    monkeypatch.setattr(study.nets, "MLP", noted)
-    monkeypatch.setattr(study, "fit", trained)
+    monkeypatch.setattr(study, "networks_of", noted)
+    monkeypatch.setattr(study, "together", trained)
     monkeypatch.setattr(study, "loss_spread", spread_of)
     for seed in (30, 31):
-        for key in ("own 0", "own 1", "shared 0"):
-            study.learned(TINY, key.split()[0], key, Run(seed))
-    assert len(set(seeds)) == len(seeds) == 18
+        for noise in ("own", "shared"):
+            study.learned(TINY, noise, Run(seed))
+    assert len(set(seeds)) == len(seeds) == 24
 
 
 def test_relative_fisher_error() -> None:
@@ -366,17 +384,16 @@ def test_the_tables_of_networks(arrays: dict[str, np.ndarray]) -> None:
     """Which column comes from which arrays, by hand."""
     fisher = study.fisher_table(TINY, arrays)
     for column, key in (
-        ("own noise", "fisher own {}"),
-        ("shared noise", "fisher shared {}"),
-        ("in the plane", "plane learned {} fisher"),
+        ("own noise", "fisher own"),
+        ("shared noise", "fisher shared"),
+        ("in the plane", "plane learned fisher"),
     ):
-        one, other = (arrays[key.format(k)] for k in range(2))
+        one, other = arrays[key]
         np.testing.assert_allclose(fisher[column], (one + other) / 2)
         np.testing.assert_allclose(fisher[f"{column}, error"], np.abs(one - other) / 2)
     inside = (fisher["sigma"] >= 0.5) & (fisher["sigma"] <= 2.0)
     assert np.isfinite(fisher["the note's"]).tolist() == inside.tolist()
-    noise = study.noise_table(TINY, arrays)
-    spreads = np.stack([arrays["spread own 0"], arrays["spread own 1"]])
+    noise, spreads = study.noise_table(arrays), arrays["spread own"]
     assert noise["noise"].tolist() == ["own", "shared"]
     np.testing.assert_allclose(noise["std of the loss"], spreads.mean(0))
     np.testing.assert_allclose(noise["error"], np.abs(spreads[0] - spreads[1]) / 2)
@@ -426,9 +443,9 @@ def test_errors_over_seeds() -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
-    key = "plane learned 1"
-    again = study.plane(TINY, "learned", key, Run(TINY.seed))
-    assert np.array_equal(again["weights"], arrays[f"{key} weights"])
+    again = study.plane(TINY, "learned", Run(TINY.seed))
+    assert np.array_equal(again["weights"], arrays["plane learned weights"])
+    assert not np.array_equal(*again["weights"])  # two runs are two
     key = f"{study.key_of('exact', 'slow', ())} 1"
     levels, plan = study.all_levels(TINY), study.plan_of(TINY, "slow", ())
     score = study.Table(levels, study.tabulated(study.exact, levels))
