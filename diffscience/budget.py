@@ -35,6 +35,7 @@ bound of the KL by the error of the score see `girsanov`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -261,18 +262,22 @@ class Bench:
         self.n, self.seed, self.reference = n, seed, reference
         number("tolerance", tolerance, 0, ends="()")
         self.tolerance = tolerance
-        prior = prior_law(oracle, self.fine[0], variance)
+        self._prior = prior_law(oracle, self.fine[0], variance)
         rng = self._generator(1)
         x0, z = oracle.law.sample(n, rng), rng.standard_normal((n, dim))
-        root = math.sqrt(float(numpy(prior.cov)[0, 0]))
+        root = math.sqrt(float(numpy(self._prior.cov)[0, 0]))
         self._points = np.stack([process.at(self.fine[0]).apply(x0, z), root * z])
         self._late = rng.random(n), rng.standard_normal((n, dim))
-        starts = [oracle.at(self.fine[0]), prior] if dim == 1 else []
-        self._lines = [Line.of(oracle.law, start, n) for start in starts]
         self._path: noise.Stored | None = None
         self._ends: dict[Key, np.ndarray] = {}
         self._exact: dict[bool, np.ndarray] = {}
         self._far: dict[tuple[str, Key], np.ndarray] = {}
+
+    @functools.cached_property
+    def _lines(self) -> list[Line]:
+        """On a line the quadratures over both starts."""
+        starts = self.oracle.at(self.fine[0]), self._prior
+        return [Line.of(self.oracle.law, start, self.n) for start in starts]
 
     def _generator(self, use: int) -> np.random.Generator:
         """For starts (1), paths (2) and true points (3); 0 would be that of the seed alone."""

@@ -658,7 +658,7 @@ def draw_curves(config: Config, arrays: Arrays, score: str) -> Figure:
                     ax.plot(config.budgets[0], arrays["first"][i, k].mean(), MARKERS[n], **open_)
             mark_floor(ax, floor, config.seeds)
             ax.set(xscale="log", yscale="log")
-            ax.set_xticks(config.budgets, list(map(str, config.budgets)), fontsize=8)
+            ax.set_xticks(config.budgets, spaced(config.budgets), fontsize=8)
             ax.set_xticks([], minor=True)
         low = min(ax.get_ylim()[0] for ax in axes[:, column])
         high = max(ax.get_ylim()[1] for ax in axes[:, column])
@@ -671,6 +671,16 @@ def draw_curves(config: Config, arrays: Arrays, score: str) -> Figure:
     plots.legend_below(fig, axes[0, 0], axes[1, 0], columns=4)
     fig.suptitle(heading(config, arrays, score), fontsize=10)
     return fig
+
+
+def spaced(budgets: tuple[int, ...]) -> list[str]:
+    """Budgets in words; none so near to the last that they would overlap on a log axis."""
+    words, last = [], 0.0
+    for budget in budgets:
+        apart = budget > 1.4 * last
+        words.append(str(budget) if apart else "")
+        last = budget if apart else last
+    return words
 
 
 def mark_floor(ax: Any, floor: np.ndarray, seeds: int) -> None:

@@ -51,7 +51,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -226,7 +226,11 @@ class Config:
         return tuple(dict.fromkeys((self.samplers[0], self.samplers[-1])))
 
     def __post_init__(self) -> None:
-        known = {"targets": gallery.ALL, "schedules": SCHEDULES, "samplers": INVARIANT}
+        known: dict[str, Collection[str]] = {
+            "targets": gallery.ALL,
+            "schedules": SCHEDULES,
+            "samplers": INVARIANT,
+        }
         for name, table in known.items():
             given = getattr(self, name)
             for item in given:
@@ -264,9 +268,9 @@ class Config:
 
 
 QUICK = Config(
-    schedules=("linear (VP)", "rectified flow", "EDM steps", EVEN),
+    targets=("julia_trimodal",), schedules=("linear (VP)", "rectified flow", EVEN),
     samplers=("ancestral", "dpm_2m"), steps=(4, 8), few=(4, 8), pairs=8, seeds=2, points=64,
-    levels=6, width=16, updates=10, batch=32, fine=20,
+    levels=4, width=16, updates=5, batch=32, fine=16,
 )  # fmt: skip
 
 
@@ -846,8 +850,10 @@ def draw_main(config: Config, arrays: Arrays) -> Figure:
 
 def draw_curves(config: Config, arrays: Arrays) -> Figure:
     """abar, lambda and beta against u; where steps are spent, and how many in the bands."""
-    fig, (top, low) = plots.figure(2, 3, height=6.6)
-    u, lines = arrays["u"], (":", "-.")
+    fig, (top, low) = plots.figure(2, max(3, 1 + len(config.targets)), height=6.6)
+    for ax in (*top[3:], *low[1 + len(config.targets) :]):
+        ax.set_axis_off()
+    u, lines = arrays["u"], itertools.cycle((":", "-.", "--"))
     scale = np.geomspace(1 / 16, 16, 65)
     for i, name in enumerate(config.schedules):
         top[0].plot(u, arrays["abar"][i], label=name, **look(name))
@@ -868,7 +874,7 @@ def draw_curves(config: Config, arrays: Arrays) -> Figure:
     top[2].set(title="$\\beta = -d\\log\\bar\\alpha/du$", yscale="log", ylim=(0.02, 300))
     low[0].set(xlabel="log-SNR $\\lambda$: noise left, data right", ylim=(0, 0.25))
     low[0].set_title("share of steps for each unit, $p(\\lambda)$", fontsize=9.5)
-    for ax in top:
+    for ax in top[:3]:
         ax.set_xlabel("u: data 0, noise 1")
     plots.legend_below(fig, *top[:2])
     band = arrays[f"{config.targets[-1]} band"]

@@ -203,7 +203,7 @@ def test_the_committed_budgets() -> None:
         assert 0 < float(r["KL of the SDE"]) < float(r["bound"])
     for r in rows("_ends"):
         kept, kl = float(r["KL of the flow"]), float(r["KL(p_T || N(0, I))"])
-        assert kept == pytest.approx(kl, rel=0.01, abs=1e-7)
+        assert kept == pytest.approx(kl, rel=2e-3)
         assert float(r["KL of the SDE"]) < kl
 
 

@@ -362,6 +362,9 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
         figures = study.draw(TINY, arrays)
         png, svg = plots.save(figures["pairs"], {})
     assert list(figures) == ["", "curves", "steps", "training", "pairs"]
+    alone = dataclasses.replace(TINY, targets=(PLANE,))
+    panels = study.draw_curves(alone, arrays).axes
+    assert [bool(ax.lines) for ax in panels] == [True] * 5 + [False]
     assert len(png) < 1_000_000
     assert len(svg) < 3_000_000
 
