@@ -74,10 +74,11 @@ def largest(values: Any) -> float:
 def shown(value: Any, digits: int = 2) -> str:
     """A number to so many significant digits, zeros at its end included.
 
-    >>> shown(0.1004, 3), shown("0.002", 1), shown(5.3, 1), shown(12.0, 2)
-    ('0.100', '0.002', '5', '12')
+    >>> shown(0.1004, 3), shown("0.002", 1), shown(5.3, 1), shown(12.0, 2), shown(123, 2)
+    ('0.100', '0.002', '5', '12', '123')
     """
-    return f"{float(value):#.{digits}g}".rstrip(".")
+    value = float(value)
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
 
 
 # Answers ----------------------------------------------------------------------------------------
@@ -475,7 +476,7 @@ def low_density(t: Tables) -> str:
 
 
 def samplers(t: Tables) -> str:
-    """Who is best how often and in few steps, when the floor is reached, what a network leaves."""
+    """Who is best how often, when the floor is reached, what networks leave, their first step."""
     wins: dict[str, list[int]] = {}
     for r in t.rows("samplers_wins"):
         new = [int(r[key]) for key in ("best or tied", "ahead of all", "of")]
@@ -487,21 +488,15 @@ def samplers(t: Tables) -> str:
     targets = list(dict.fromkeys(r["target"] for r in every))
     laws = [name.replace("_", " ") for name in targets]
 
-    def floors(r: Row) -> str:
-        value, error = (float(r[key]) / float(r["floor"]) for key in ("W1", "error"))
-        return f"{shown(value)} ± {shown(error, 1)}"
-
-    def best(score: str) -> str:
-        found = [r for r in every if r["score"] == score and r["evaluations"] == few]
-        return ", ".join(f"`{r['best']}` ({floors(r)})" for r in found)
-
     def first(name: str) -> str:
         found = [t.row("samplers_floor", sampler=name)[target] for target in targets]
         return ", ".join(f"{float(n):.0f}" if n else "never" for n in found)
 
     def left(target: str) -> str:
         wanted = {"target": target, "score": "learned", "sampler": most, "evaluations": many}
-        return floors(t.row("samplers_all", **wanted))
+        r = t.row("samplers_all", **wanted)
+        value, error = (float(r[key]) / float(r["floor"]) for key in ("W1", "error"))
+        return f"{shown(value)} ± {shown(error, 1)}"
 
     start = t.row("samplers_first", target=targets[-1], sampler="dpm_2m")
     learned, mended = (
@@ -510,13 +505,11 @@ def samplers(t: Tables) -> str:
     )
     return (
         f"`{most}` is best or ties with the best in {count} of {total} cases of target, score and"
-        f" budget, and ahead of all in {alone}. In {few} evaluations the best W1, in floors, are"
-        f" {best('exact')} with the exact score of {', '.join(laws)}"
-        f" and {best('learned')} with a learned one. With the exact score `{most}` is at the floor"
-        f" from {first(most)} evaluations on, DDIM from {first('ddim')}, ancestral sampling from"
-        f" {first('ancestral')}; with a learned one {many} leave {', '.join(map(left, targets))}."
-        f" Few steps of a multistep method suffer from the network's x0 at T: `dpm_2m` in {few} on"
-        f" {laws[-1]} has {learned}, and {mended} when the exact score makes"
+        f" budget, and ahead of all in {alone}. With the exact score of {', '.join(laws)} it is at"
+        f" the floor from {first(most)} evaluations on, DDIM from {first('ddim')}, ancestral"
+        f" sampling from {first('ancestral')}; with a learned one {many} leave"
+        f" {', '.join(map(left, targets))} floors. A network's x0 at T spoils few steps: `dpm_2m`"
+        f" in {few} leaves {learned} floors on {laws[-1]}, and {mended} when the exact score makes"
         " the first step."
     )
 
@@ -676,9 +669,9 @@ def parameterisations(t: Tables) -> str:
     )
     return (
         f"By one loss for all, {'; '.join(told(target) for target in laws)}. Their own unweighted"
-        f" losses cost {span(native)} times as much; their samples are nearer in W1 in"
-        f" {sum(a > 2 for a in apart)} of {len(found)} cases and farther in"
-        f" {sum(a < -2 for a in apart)}, by more than two errors. The time without Fourier features"
+        f" losses cost {span(native)} times as much; their samples are nearer in W1, by more than"
+        f" two errors, in {sum(a > 2 for a in apart)} of {len(found)} cases and farther in"
+        f" {sum(a < -2 for a in apart)}. The time without Fourier features"
         f" costs {views(line)} times on the line, {views(plane)} times in the plane. One layer of"
         f" 64 in the place of two of 32 costs {span(small)} times, three of 32 {span(deep)} times,"
         f" two of 64 {span(wide)} times."
@@ -686,29 +679,28 @@ def parameterisations(t: Tables) -> str:
 
 
 def ema(t: Tables) -> str:
-    """What the best decay and the longest do at each schedule of the rate."""
-
-    def ratio(r: Row, column: str) -> str:
-        return f"{shown(r[column])} ± {shown(r[f'{column} error'], 1)}"
+    """What the best decay does at each schedule of the rate, and the longest to all."""
 
     def told(schedule: str) -> str:
-        line, plane = (
+        found = [
             t.row("ema", target=target, rate=schedule)
             for target in ("julia_bimodal", "eight_gaussians")
+        ]
+        return " and ".join(
+            f"{shown(r['best/none'])} ± {shown(r['best/none error'], 1)} (decay"
+            f" {float(r['best decay']):g})"
+            for r in found
         )
-        best = " and ".join(
-            f"{ratio(r, 'best/none')} (decay {float(r['best decay']):g})" for r in (line, plane)
-        )
-        long, warm = (
-            " and ".join(ratio(r, f"{name}/none") for r in (line, plane))
-            for name in ("longest", "warm-up")
-        )
-        return f"{best}, the longest {long}, with a warm-up {warm}"
+
+    def span(column: str) -> str:
+        found = [float(r[column]) for r in t.rows("ema")]
+        return f"{shown(min(found))} to {shown(max(found))}"
 
     return (
         "Of the nats that the score costs without an average, on a line and in the plane, the best"
-        f" decay leaves at a constant rate {told('high')}; at a tenth of that rate {told('low')};"
-        f" where the rate falls {told('falling')}."
+        f" decay leaves {told('high')} at a constant rate, {told('low')} at a tenth of it, and"
+        f" {told('falling')} where the rate falls. The longest decay has {span('longest/none')}"
+        f" times as many, with a warm-up {span('warm-up/none')} times."
     )
 
 
@@ -725,16 +717,7 @@ def learned_variance(t: Tables) -> str:
         found = t.row("learned_variance_objectives", law=law, objective=objective)
         return f"{shown(found[name])} ± {shown(found[name + ', error'], 1)}"
 
-    def apart(variance: str) -> str:
-        found = next(
-            r for r in t.rows("learned_variance_samples")
-            if r["law"] == "julia_bimodal" and r["steps"] == steps and r["mean"] == "learned"
-            and r["variance"] == variance
-        )  # fmt: skip
-        return f"{shown(found['distance'])} ± {shown(found['distance, error'], 1)}"
-
     steps = t.rows("learned_variance")[0]["steps"]
-    floor = t.row("learned_variance_samples", law="julia_bimodal", steps=steps)
     strong, name, cost = "hybrid, lambda = 1", "bound - entropy", "cost, exact mean"
     long = {r["variance"]: r for r in t.rows("learned_variance_bounds") if r["law"] == law}
     best, one, beta = (
@@ -747,13 +730,9 @@ def learned_variance(t: Tables) -> str:
         f" and {of(strong, cost)} with λ = 1; β costs {shown(beta - best)}, Analytic-DPM's"
         f" {shown(one - best)}. {steps} steps with the learned mean lie {nats('btilde')} nats above"
         f" the entropy with β̃, {nats('beta')} with β, {nats('analytic')} with Analytic-DPM's,"
-        f" {nats('learned')} and {nats('learned, lambda = 1')} with those learned on the whole"
-        f" chain, {nats('exact v of the long chain')} with its exact v and"
-        f" {nats('exact, diagonal')} with their own exact diagonal. By importance L_vlb ends at"
-        f" {of('bound, importance', name)} instead of {of('bound', name)}, the hybrid loss at"
-        f" {of('hybrid, importance', name)} instead of {of('hybrid', name)}. W1 of {steps} steps to"
-        f" two modes: {apart('btilde')} with β̃, {apart('learned, lambda = 1')} learned with λ = 1,"
-        f" {apart('exact')} exact, floor {shown(floor['floor'])}."
+        f" {nats('learned')} and {nats('learned, lambda = 1')} with those learned, and"
+        f" {nats('exact, diagonal')} with the exact diagonal. By importance L_vlb ends at"
+        f" {of('bound, importance', name)} instead of {of('bound', name)}."
     )
 
 
@@ -863,8 +842,18 @@ ANSWERS = {
     "forward_sde": forward_sde,
     "time_reversal": time_reversal,
     "solver_orders": solver_orders,
+    "samplers": samplers,
+    "schedules": schedules,
     "likelihood": likelihood,
+    "error_budget": error_budget,
     "reverse_kernel": reverse_kernel,
+    "learned_variance": learned_variance,
+    "weightings": weightings,
+    "antithetic": antithetic,
+    "parameterisations": parameterisations,
+    "ema": ema,
+    "memorisation": memorisation,
+    "guidance": guidance,
     "score_matching_1d": score_matching_1d,
     "score_matching_2d": score_matching_2d,
     "low_density": low_density,
@@ -873,16 +862,6 @@ ANSWERS = {
     "langevin": langevin,
     "kde": kde,
     "speed": speed,
-    "samplers": samplers,
-    "schedules": schedules,
-    "weightings": weightings,
-    "antithetic": antithetic,
-    "parameterisations": parameterisations,
-    "ema": ema,
-    "learned_variance": learned_variance,
-    "memorisation": memorisation,
-    "guidance": guidance,
-    "error_budget": error_budget,
 }
 """What each study found, in the order of the table."""
 
@@ -1078,18 +1057,18 @@ NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "forward_sde": of_forward_sde,
     "time_reversal": of_time_reversal,
     "solver_orders": of_solver_orders,
+    "samplers": of_samplers,
+    "schedules": of_schedules,
     "likelihood": of_likelihood,
+    "error_budget": of_error_budget,
+    "learned_variance": of_learned_variance,
+    "antithetic": of_antithetic,
+    "memorisation": of_memorisation,
+    "guidance": of_guidance,
     "ncsn": of_ncsn,
     "hyvarinen": of_hyvarinen,
     "langevin": of_langevin,
     "kde": of_kde,
-    "samplers": of_samplers,
-    "schedules": of_schedules,
-    "antithetic": of_antithetic,
-    "learned_variance": of_learned_variance,
-    "memorisation": of_memorisation,
-    "guidance": of_guidance,
-    "error_budget": of_error_budget,
 }
 """Headline numbers, in the order of the figure."""
 
