@@ -1048,7 +1048,8 @@ def of_guidance(t: Tables) -> Iterator[Number]:
 def of_error_budget(t: Tables) -> Iterator[Number]:
     r = max(t.rows("error_budget_ends"), key=lambda r: float(r["KL(p_T || N(0, I))"]))
     what = f"KL kept by the flow, beta_max = {float(r['beta_max']):g} / nats"
-    yield number(what, r, "KL of the flow | 0 | KL(p_T || N(0, I))", "exact")
+    wanted = r["KL(p_T || N(0, I))"]
+    yield number(what, r, f"KL of the flow | 0 | {wanted}", "exact")
 
 
 NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
