@@ -880,7 +880,7 @@ def draw_densities(config: Config, arrays: Arrays) -> Figure:
     plots.legend_below(fig, axes[0, 0], columns=5)
     main = table(config, arrays)[""].set_index(["law", "sampler"])[DISTANCES[0]]
     found = [(FLOW, "flow"), *((sde_name(e), f"SDE, η = {e:g}") for e in config.etas)]
-    far = ", ".join(f"{main['modes', sampler]:.2g} ({words})" for sampler, words in found)
+    far = ", ".join(f"{main['modes', sampler]:#.2g} ({words})" for sampler, words in found)
     fig.suptitle(
         "What guidance samples is not the tilted law: from two modes at"
         f" γ = {middle(config):g} it ends at W1 =\n{far} from it",
