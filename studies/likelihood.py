@@ -762,6 +762,7 @@ def draw_main(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     flow.axhline(1e-6, color="0.6", lw=0.8, zorder=0)
     flow.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="largest error / nats")
     flow.set_title("flow, exact trace", fontsize=10)
+    ticked(flow, [50, 100, 200, 400])
     n = np.array(config.probes, float)
     probes.plot(n, 3 / np.sqrt(n), color="0.6", lw=0.8, zorder=0, label="slope −1/2")
     probes.set(xscale="log", yscale="log", xlabel="probes", ylabel="standard error / nats")
