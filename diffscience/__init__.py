@@ -43,7 +43,6 @@ _EXPORTS: dict[str, str] = {  # public name -> the module that defines it
 }
 _MODULES = [
     "bounds",
-    "budget",
     "doctor",
     "engines",
     "ensembles",
@@ -51,7 +50,6 @@ _MODULES = [
     "fokker_planck",
     "fused",
     "gallery",
-    "girsanov",
     "grids",
     "guidance",
     "julia",
@@ -102,7 +100,6 @@ __all__ = [
     "VEGeometric",
     "__version__",
     "bounds",
-    "budget",
     "doctor",
     "engines",
     "ensembles",
@@ -110,7 +107,6 @@ __all__ = [
     "fokker_planck",
     "fused",
     "gallery",
-    "girsanov",
     "grids",
     "guidance",
     "julia",
@@ -138,13 +134,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import (
-        budget,
         doctor,
         engines,
         ensembles,
         fused,
         gallery,
-        girsanov,
         grids,
         guidance,
         julia,
