@@ -910,13 +910,6 @@ def of_likelihood(t: Tables) -> Iterator[Number]:
     for r in t.rows("likelihood")[:1]:
         what = f"−log p of {r['target'].replace('_', ' ')} by the flow / nats"
         yield number(what, r, "-log p, flow | 0 | -log p, exact", "exact")
-    found = t.rows("likelihood_roll")[0]
-    ours = [
-        r for r in t.rows("likelihood_roll_bounds")
-        if r["noise"] == found["noise"] and r["K"] == "1000" and r["variance"] == "best"
-    ]  # fmt: skip
-    best = max(ours, key=lambda r: float(r["bound"]))
-    yield number("bound of the roll of 2015 / bits", best, "bound | error | 2.35", "published")
 
 
 def of_kde(t: Tables) -> Iterator[Number]:
@@ -967,7 +960,7 @@ def of_schedules(t: Tables) -> Iterator[Number]:
             steps=str(most),
         )  # fmt: skip
         spread = math.hypot(float(r["W1 exact, error"]), float(r["floor, error"]))
-        what = f"Wasserstein-1 of {words}, exact score, {most} steps of 2M"
+        what = f"W1 of {words}, {most} steps of dpm_2m"
         yield number(what, r, f"W1 exact | {spread} | floor", "floor")
 
 
