@@ -43,6 +43,7 @@ _EXPORTS: dict[str, str] = {  # public name -> the module that defines it
 }
 _MODULES = [
     "bounds",
+    "budget",
     "doctor",
     "engines",
     "ensembles",
@@ -50,6 +51,7 @@ _MODULES = [
     "fokker_planck",
     "fused",
     "gallery",
+    "girsanov",
     "grids",
     "guidance",
     "julia",
@@ -100,6 +102,7 @@ __all__ = [
     "VEGeometric",
     "__version__",
     "bounds",
+    "budget",
     "doctor",
     "engines",
     "ensembles",
@@ -107,6 +110,7 @@ __all__ = [
     "fokker_planck",
     "fused",
     "gallery",
+    "girsanov",
     "grids",
     "guidance",
     "julia",
@@ -134,11 +138,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import (
+        budget,
         doctor,
         engines,
         ensembles,
         fused,
         gallery,
+        girsanov,
         grids,
         guidance,
         julia,

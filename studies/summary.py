@@ -798,6 +798,42 @@ def guidance(t: Tables) -> str:
     )
 
 
+def error_budget(t: Tables) -> str:
+    """Steps and score in few steps and in many, the largest of the small parts, and the bound."""
+    every = t.rows("error_budget")
+    line = [r for r in every if r["law"] == "julia_bimodal"]
+
+    def part(r: Row, column: str) -> str:
+        return f"{shown(r[column])} ± {shown(r[f'{column} error'], 1)}"
+
+    runs = sorted((r for r in line if r["sampler"] == "ancestral"), key=lambda r: int(r["steps"]))
+    told = " and ".join(
+        f"D = {part(r, 'D')} in {r['steps']} steps, {part(r, 'discretisation')} of it theirs and"
+        f" {part(r, 'score')} the score's,"
+        for r in (runs[0], runs[-1])
+    )
+    small, most = max(
+        ((r, c) for r in every for c in ("prior", "stopping")), key=lambda p: abs(float(p[0][p[1]]))
+    )
+    alone = t.row("error_budget_ways", law="julia_bimodal", way="alone")
+    nats = [r for r in t.rows("error_budget_girsanov") if r["law"] == "julia_bimodal"]
+    last, of = nats[-1], sum(int(r["networks"]) for r in nats)
+    above = {
+        kind: sum(int(r[f"{kind} above the bound"].partition(".")[0]) for r in nats)
+        for kind in ("SDE", "flow")
+    }
+    return (
+        f"After {last['updates']} updates on two modes of a line ancestral sampling is an energy"
+        f" distance {told} away; prior and stopping have at most {part(small, most)} of any D."
+        f" Faults need not add up: {alone['steps']} steps of DPM++ 2M alone cost"
+        f" {part(alone, 'discretisation')}, a score of {alone['updates']} updates alone"
+        f" {part(alone, 'score')}, all faults together {shown(alone['D'])}. Girsanov's bound is"
+        f" {part(last, 'bound')} nats, the KL of the reverse SDE {part(last, 'KL of the SDE')};"
+        f" that of the flow, which it does not bound, is {part(last, 'KL of the flow')}. Above"
+        f" their bounds are {above['SDE']} of {of} SDEs and {above['flow']} of {of} flows."
+    )
+
+
 ANSWERS = {
     "julia_ddpm": julia_ddpm,
     "forward_reverse": forward_reverse,
@@ -809,6 +845,7 @@ ANSWERS = {
     "samplers": samplers,
     "schedules": schedules,
     "likelihood": likelihood,
+    "error_budget": error_budget,
     "reverse_kernel": reverse_kernel,
     "learned_variance": learned_variance,
     "weightings": weightings,
@@ -1001,6 +1038,13 @@ def of_guidance(t: Tables) -> Iterator[Number]:
     )
 
 
+def of_error_budget(t: Tables) -> Iterator[Number]:
+    r = max(t.rows("error_budget_ends"), key=lambda r: float(r["KL(p_T || N(0, I))"]))
+    what = f"KL kept by the flow, beta_max = {float(r['beta_max']):g} / nats"
+    wanted = r["KL(p_T || N(0, I))"]
+    yield number(what, r, f"KL of the flow | 0 | {wanted}", "exact")
+
+
 NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "julia_ddpm": of_julia_ddpm,
     "reverse_sde": of_reverse_sde,
@@ -1010,6 +1054,7 @@ NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "samplers": of_samplers,
     "schedules": of_schedules,
     "likelihood": of_likelihood,
+    "error_budget": of_error_budget,
     "learned_variance": of_learned_variance,
     "antithetic": of_antithetic,
     "memorisation": of_memorisation,

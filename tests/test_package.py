@@ -35,7 +35,7 @@ ORDER = """
 errors arrays transition process chain jit kernel fused quadrature targets mixture boxes rings
 curves gallery models weightings times nets network losses variances bounds reverse fits train
 ensembles guidance tilted states grids noise prior dpm samplers langevin fokker_planck solvers
-fused_steps estimates likelihood distances divergences metrics plots files
+fused_steps estimates likelihood distances divergences metrics girsanov ends budget plots files
 provenance options store study engines sweep runner xoshiro julia regression notes scorenotes
 testing doctor __main__
 """.split()
