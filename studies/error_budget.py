@@ -145,7 +145,7 @@ class Config:
 
 
 QUICK = Config(
-    samplers=("ancestral", "heun"), steps=(4, 8), fine=8, lengths=(10, 40), seeds=2, points=60,
+    samplers=("ancestral", "heun"), steps=(4, 8), fine=8, lengths=(20,), seeds=2, points=60,
     nodes=100, tolerance=1e-2, width=16, batch=64, panels=2, levels=4, cells=80, intervals=40,
     shorter=(4.0,), earlier=(3e-2,),
 )  # fmt: skip
@@ -410,8 +410,8 @@ def ways_table(config: Config, arrays: Arrays) -> pd.DataFrame:
         for way, parts in ways_of(found).items():
             row: dict[str, Any] = {"law": law, "updates": updates, "sampler": config.samplers[j]}
             row |= {"steps": config.steps[s], "way": way} | with_errors(parts)
-            row |= {"sum": sum(p.value for p in parts.values()), "D": found.total().value}
-            rows.append(row)
+            row["sum"] = sum(part.value for part in parts.values())
+            rows.append(row | with_errors({"D": found.total()}))
     return digits(pd.DataFrame(rows))
 
 

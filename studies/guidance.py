@@ -137,7 +137,7 @@ class Config:
     corrections: int = 20
     repeats: int = 8
     networks: int = 8
-    training: int = 3000
+    training: int = 2500
     batch: int = 256
     rate: float = 3e-3
     final_rate: float = 1e-5

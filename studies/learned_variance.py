@@ -175,7 +175,8 @@ def whole_bound(
     """
     chain: Any = network.process
     k, low = np.arange(1, chain.K + 1), np.log(chain.variances())
-    c, _, small = np.array([of_steps.bridge(chain, i - 1, i) for i in k]).T
+    share = chain.betas / chain.var(k)
+    c, small = chain.alpha(k - 1) * share, chain.var(k - 1) * share
     rest = np.append(math.log(2 * math.pi), -1 - np.log(small[1:]))  # a log-density for k = 1
     table = np.stack([low, np.log(chain.betas) - low, c, small, rest], axis=-1)
     guess, half = network.x0_and_half(losses.noised(chain, x0, t, noise), t)
@@ -804,11 +805,11 @@ def curves(
     for ax in axes[-1]:
         ax.set_xlabel("steps of the strided chain")
     law = config.laws[-1]
-    told = "; ".join(
-        f"{LOOK[c][2].partition(', d')[0]} {of(config, arrays, law, 'learned', c)[0].mean():.3f}"
+    told = ", ".join(
+        f"{of(config, arrays, law, 'learned', c)[0].mean():.3f} ({LOOK[c][2].partition(', d')[0]})"
         for c in names
     )
-    words = f"{WORDS.get(law, law)}, {values[0]} steps, learned mean: {told}"
+    words = f"{WORDS.get(law, law)}, {values[0]} steps, learned mean:\n{told}"
     fig.suptitle(f"{title} ({config.seeds} networks ± standard error)\n{words}", fontsize=9)
     return fig, axes
 
@@ -854,7 +855,7 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
     for objective in ("hybrid", STRONG):
         off = learned_of(arrays, "off", law, objective)[-1]
         value, error = mean_and_error(np.sqrt(np.mean(off**2, axis=-1)))
-        rms.append(f"{value:.3f} ± {error:.3f} ($\\lambda = {OBJECTIVES[objective][0]:g}$)")
+        rms.append(f"{value:.4f} ± {error:.4f} ($\\lambda = {OBJECTIVES[objective][0]:g}$)")
     fig.suptitle(
         f"The variance of each step ({config.seeds} networks ± standard error)\n"
         f"{WORDS.get(law, law)}, {config.long} steps: rms of log(learned/exact) {', '.join(rms)}",
@@ -873,7 +874,9 @@ def draw_samples(config: Config, arrays: Arrays) -> Figure:
         floor = exact_of(arrays, "floors", law, config.few[0])
         for ax in row:
             ax.axhspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="0.9", lw=0)
-            ax.axhline(floor.mean(), color="0.4", lw=1.0, ls="--", label="floor: true samples")
+            ax.axhline(
+                floor.mean(), color="0.4", lw=1.0, ls="--", label="floor: true samples ± deviation"
+            )
     plots.legend_below(fig, axes[-1, 1], columns=4)
     return fig
 

@@ -212,7 +212,10 @@ def copies(x: np.ndarray, points: np.ndarray, near: float) -> np.ndarray:
 
 
 def near_of(law: Target, sets: np.ndarray) -> np.ndarray:
-    """The distance within which some SHARE of the law is to a point of each set, (seeds,)."""
+    """The distance within which some SHARE of the law is to a point of each set, (seeds,).
+
+    As well as the law's quadrature resolves it: the share that it holds is what `chance` says.
+    """
     x, weights = law.quadrature()
     found = []
     for points in sets:

@@ -92,8 +92,8 @@ class Config:
     points : starts of the flow; quantiles on the line, random in the plane.
     paths, many : Brownian paths behind strong errors, and behind weak errors of the mixture.
     fine : steps of the solution that shared paths are held against.
-    late_steps, late_paths : for `LATE` (see `late_of`), against a solution in four times the last
-        of the former, or in twice the last of the numbers if that is more.
+    late_steps, late_paths : for `LATE` (see `late_of`), against a solution in twice the last of
+        the numbers, in four times as many where the method is of order 1.5.
     tolerances : of the adaptive solvers; most : evaluations beyond which a method stops.
     targets : names in `gallery.ALL`; long, short : steps of the runs on them.
     particles : points on a mixture; fewer : (target, points) for those that take longer.
@@ -117,10 +117,10 @@ class Config:
     targets: tuple[str, ...] = tuple(gallery.ALL)
     long: int = 1000
     short: int = 20
-    particles: int = 4000
+    particles: int = 1600
     fewer: tuple[tuple[str, int], ...] = (
-        ("swiss_roll", 1000), ("two_moons", 1000), ("s_curve", 1000), ("rings", 1000),
-        ("checkerboard", 500),
+        ("swiss_roll", 400), ("two_moons", 400), ("s_curve", 400), ("rings", 400),
+        ("checkerboard", 250),
     )  # fmt: skip
     repeats: int = 32
     seed: int = 1
@@ -522,7 +522,7 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
         if pair in LATE:
             n, own = late_of(config, pair), (run.seed_for(label, "late"), LATE[pair])
             # Twice what samplers of order 1 take is enough for a reference of order 1.5.
-            fine = max(4 * config.late_steps[-1], 2 * n[-1])
+            fine = (2 if max(PATHWISE[name] for name in LATE[pair]) == 1 else 4) * n[-1]
             late = (pair, n, config.late_paths, fine, *own)
             keep(f"late {label}", run.cell(f"late {label}", path_errors, *late))
     fine = 4 * config.mixture_steps[-1]

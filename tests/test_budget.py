@@ -311,12 +311,12 @@ def known_sde(
 
 @pytest.mark.parametrize("dim", [1, 2])
 def test_the_sixteen_distances_of_a_gaussian_by_noise(dim: int) -> None:
-    """Seed 5, 40 repeats of 150 points, |z| < 6; 1.3 times the score is not 1.2 times."""
+    """Seed 5, 40 repeats of 80 points, |z| < 6; 1.3 times the score is not 1.2 times."""
     process, em = VP(0.1, 8.0), samplers.ALL["euler_maruyama"]
     oracle = Oracle(gaussian(dim), process)
     fine = grids.log_snr(process, 24, end=0.05)
     times, s2 = fine[::4], 1.5
-    options: dict[str, Any] = {"n": 150, "variance": s2, "reference": em}
+    options: dict[str, Any] = {"n": 80, "variance": s2, "reference": em}
     benches = [Bench(oracle, fine, seed=5 + k, **options) for k in range(40)]
     model = Scaled(oracle, 1.2)
     found = Budget.joined([bench.budget(model, em, times) for bench in benches])
@@ -333,10 +333,10 @@ def test_the_sixteen_distances_of_a_gaussian_by_noise(dim: int) -> None:
 
 
 def test_a_deterministic_sampler_in_the_plane() -> None:
-    """Seed 6, 40 repeats of 100 points: the flow and its steps as on the line, |z| < 6."""
+    """Seed 6, 40 repeats of 40 points: the flow and its steps as on the line, |z| < 6."""
     process = VP(0.1, 8.0)
     oracle, times = Oracle(gaussian(2), process), grids.log_snr(process, 12, end=0.02)
-    options: dict[str, Any] = {"n": 100, "seeds": 40, "seed": 6, "tolerance": 1e-4}
+    options: dict[str, Any] = {"n": 40, "seeds": 40, "seed": 6, "tolerance": 1e-4}
     model, euler = Scaled(oracle, 1.2), samplers.ALL["euler"]
     found = budget(model, oracle, euler, times, variance=1.5, **options)
     wanted = known(known_sizes(1.2, 1.5, process, times), energy_of, 2)
@@ -362,14 +362,14 @@ def test_common_noise_makes_errors_small() -> None:
 def arrived(benches: list[Bench], random: bool) -> Any:
     """How far the exact ends are from true points."""
     far = np.array([bench._arrival(random) for bench in benches])
-    return Budget(np.zeros((len(far), 2, 2, 2, 2)), 100, far).exact_end()
+    return Budget(np.zeros((len(far), 2, 2, 2, 2)), 60, far).exact_end()
 
 
 def test_the_exact_end_is_exact() -> None:
     """Seed 8, 40 repeats: within 6 errors of the law; 30 % too narrow it is not."""
     times = grids.log_snr(VP(), 24, end=END)
     for random in (True, False):
-        benches = [Bench(PLANE, times, n=100, seed=8 + k, tolerance=1e-3) for k in range(40)]
+        benches = [Bench(PLANE, times, n=60, seed=8 + k, tolerance=1e-3) for k in range(40)]
         found = arrived(benches, random)
         assert abs(found.value) < 6 * found.error
         for bench in benches:

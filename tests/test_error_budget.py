@@ -149,8 +149,9 @@ def test_every_seed_has_networks_and_runs_of_its_own(arrays: dict[str, np.ndarra
 
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
     for seed in (TINY.seed, 4):
-        found = study.budgets(TINY, Run(seed), study.LINE)["D"]
-        assert np.array_equal(found, arrays["D"][0]) == (seed == TINY.seed)
+        short = dataclasses.replace(TINY, lengths=TINY.lengths[:1])
+        found = study.budgets(short, Run(seed), study.LINE)["D"]
+        assert np.array_equal(found, arrays["D"][0][:, :1]) == (seed == TINY.seed)
 
 
 def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: None) -> None:
@@ -158,9 +159,9 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
 
     with plots.style():
         figures = study.draw(TINY, arrays)
-        sizes = [len(plots.save(figure, {})[0]) for figure in figures.values()]
+        size = len(plots.save(figures[""], {})[0])
     assert list(figures) == ["", "eight_gaussians", "parts", "ways", "girsanov", "ends"]
-    assert max(sizes) < 1_000_000
+    assert 10_000 < size < 1_000_000
 
 
 def test_a_bar_is_signed(arrays: dict[str, np.ndarray]) -> None:

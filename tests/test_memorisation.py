@@ -206,11 +206,19 @@ def test_chance_is_the_share_of_true_samples(n: int) -> None:
     points, others = LAW.sample(n, n), LAW.sample(n, n + 1)
     [near] = study.near_of(LAW, points[None])
     found = study.chance(LAW, points, near)
-    assert found[1] == pytest.approx(study.SHARE, abs=0.02)  # a coarse quadrature chose near
     x = LAW.sample(50_000, 10)
     limit = 4.9 * np.sqrt(found * (1 - found) / len(x))
     assert np.all(np.abs(study.copies(x, points, near) - found) < limit)
     assert np.any(np.abs(study.copies(x, others, 1.1 * near) - found) > limit)
+
+
+def test_what_is_near_holds_its_share_of_the_law_of_the_study() -> None:
+    """Of two moons, 64 points; twice the distance does not. Seed 11."""
+    law = study.truth(STUDY.config).law
+    points = law.sample(64, 11)
+    [near] = study.near_of(law, points[None])
+    assert study.chance(law, points, near)[1] == pytest.approx(study.SHARE, abs=0.003)
+    assert study.chance(law, points, 2 * near)[1] != pytest.approx(study.SHARE, abs=0.003)
 
 
 def test_chance_of_two_points_in_closed_form() -> None:
