@@ -231,7 +231,7 @@ class Tilted(Target):
             low = float((S * means - _FAR * width).min())
             high = float((S * means + _FAR * width).max())
             # Half of what quadrature takes: log p is interpolated on the nodes.
-            step = float(width.min()) * min(1.0, 1.6 / max(self._slope, 1e-9))
+            step = min(float(width.min()), 1.6 * float(width.max()) / max(self._slope, 1e-9))
             count = math.ceil((high - low) / step)
             if count > _PANELS:
                 rule = f"have components of widths for a cdf in {_PANELS} panels"
@@ -287,11 +287,33 @@ def _interpolation(u: Array, y: np.ndarray) -> Array:
 
 
 def _slope(law: GaussianMixture) -> float:
-    """The steepest log-ratio of two components at any of the means, times the largest width."""
-    means, covs = numpy(law.means), numpy(law.covs)
-    grads = -np.linalg.solve(covs[:, None], (means[None] - means[:, None])[..., None])[..., 0]
-    apart = np.linalg.norm(grads[:, None] - grads[None], axis=-1)
-    return float(apart.max()) * math.sqrt(float(np.linalg.eigvalsh(covs).max()))
+    """The steepest log-ratio of two components where it matters, times the largest width.
+
+    Where a log-ratio of slope a and curvature q vanishes, the components cancel at a distance of
+    at least pi/sqrt(a^2 + pi |q|) off the real line. It matters at the means, and where the two
+    balance with neither fainter than the error of a sum.
+    """
+    means, covs, faint = numpy(law.means), numpy(law.covs), math.sqrt(2 * _FAINT[law.dim])
+    P, chol = np.linalg.inv(covs), np.linalg.cholesky(covs)
+    logs = np.log(numpy(law.weights)) + 0.5 * np.linalg.slogdet(P)[1]
+    angles = np.linspace(0, 2 * math.pi, 2 if law.dim == 1 else 64, endpoint=False)
+    rays = np.stack([np.cos(angles), np.sin(angles)], axis=-1)[:, : law.dim]
+    steepest = 0.0
+    for m, C, log, own in zip(means, chol, logs, P, strict=True):
+        # At m + r u, with r in deviations, the log-ratio to component j is a r^2 + b r + c.
+        u, off, Q = rays @ C.T, m - means, P - own
+        to = np.einsum("jde,je->jd", P, off)
+        a = 0.5 * np.einsum("nd,jde,ne->jn", u, Q, u)
+        b, c = to @ u.T, (log - logs + 0.5 * np.sum(off * to, axis=-1))[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = -0.5 * (b + np.copysign(np.sqrt(b * b - 4 * a * c), b))
+            r = np.stack([part / a, c / part], axis=1)[..., None]
+        balance = np.where((r > 0) & (r < faint), m + r * u, m).reshape(len(P), -1, law.dim)
+        y = np.concatenate([balance, np.broadcast_to(means, (len(P), *means.shape))], axis=1)
+        slopes = np.einsum("jnd,jde->jne", y - means[:, None], P) - (y - m) @ own
+        bent = np.abs(np.linalg.eigvalsh(Q)).max(axis=-1)
+        steepest = max(steepest, float((np.sum(slopes**2, -1).max(-1) + math.pi * bent).max()))
+    return math.sqrt(steepest * float(np.linalg.eigvalsh(covs).max()))
 
 
 def _lattice(dim: int, slope: float) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,16 @@ from matplotlib.figure import Figure
 
 from diffscience import bounds, gallery, grids, metrics, nets, notes, plots, samplers
 from diffscience.chain import Chain
+from diffscience.ensembles import together
 from diffscience.errors import ArgumentError
+from diffscience.estimates import Estimate, mean_and_error
 from diffscience.julia import Xoshiro, network
 from diffscience.models import Model, Oracle
 from diffscience.network import Network
 from diffscience.process import VP
 from diffscience.regression import Params, apply
 from diffscience.study import Run, Study, run_file
-from diffscience.train import train, with_state
+from diffscience.train import averaged
 
 Arrays = dict[str, np.ndarray]
 
@@ -75,8 +78,8 @@ class Config:
 
     first_epochs, second_epochs : of the published runs; seed_epochs : of the early version, K = 40.
     samples : points of each exact-oracle run; bound_points : of each Monte Carlo bound.
-    mended_steps, mended_chain, ema : training steps, K and decay of the averaged weights of the
-    mended version; mended_samples : points drawn from it.
+    networks : of the mended version, on each kind of data; mended_steps, mended_chain, ema : their
+    training steps, K and decay of averaged weights; mended_samples : points drawn from each.
     refinements : numbers of steps K at which the exact model is sampled.
     """
 
@@ -85,6 +88,7 @@ class Config:
     seed_epochs: int = 5000
     samples: int = 100_000
     bound_points: int = 20_000
+    networks: int = 8
     mended_steps: int = 6000
     mended_chain: int = 320
     ema: float = 0.998
@@ -95,6 +99,7 @@ class Config:
     def __post_init__(self) -> None:
         least = {"first_epochs": 1, "second_epochs": 1, "seed_epochs": 1, "mended_steps": 1}
         least |= {"samples": 2, "bound_points": 2, "mended_samples": 2, "mended_chain": 4}
+        least |= {"networks": 2}
         given = [(name, getattr(self, name), low) for name, low in least.items()]
         for name, value, low in given + [("refinements", K, 1) for K in self.refinements]:
             if type(value) is not int or value < low:
@@ -110,6 +115,7 @@ QUICK = Config(
     seed_epochs=1000,
     samples=10_000,
     bound_points=2000,
+    networks=2,
     mended_steps=1500,
     mended_chain=160,
     ema=0.99,
@@ -254,36 +260,47 @@ def refinement(K: int, config: Config, generator: np.random.Generator) -> Arrays
     return {"x": x[:, 0]}
 
 
-def mended(data: str, config: Config, points: np.ndarray, seed: int, run: Run) -> Arrays:
-    """The mended network, trained on the note's points or on fresh draws, and its samples."""
+def mended(data: str, config: Config, points: np.ndarray, run: Run) -> Arrays:
+    """Mended networks, trained side by side on the note's points or on fresh draws; the first
+    axis is theirs."""
     chain, law = sane_chain(config.mended_chain), gallery.julia_bimodal()
-    net = nets.MLP(1, widths=(64, 64), seed=seed)
-    model = Network(net.to(run.device), chain, predicts="eps")
-    source = law if data == "fresh" else torch.as_tensor(points)[:, None]
-    history = train(
-        model,
-        source,
+    seeds = [run.seed_for("mended", data, i) for i in range(config.networks)]
+    nets_of = [nets.MLP(1, widths=(64, 64), seed=seed).to(run.device) for seed in seeds]
+    models = [Network(net, chain, predicts="eps") for net in nets_of]
+    histories = together(
+        models,
+        law if data == "fresh" else torch.as_tensor(points)[:, None],
         steps=config.mended_steps,
-        seed=seed,
+        seeds=seeds,
         rate=3e-3,
         final_rate=1e-5,
         ema=config.ema,
         progress=lambda steps: run.progress(steps, f"mended, {data} data"),
     )
-    assert history.ema is not None
-    model = with_state(model, history.ema)
-    generator = torch.Generator(run.device).manual_seed(seed + 1)
+    found = []
+    for model, history, seed in zip(models, histories, seeds, strict=True):
+        averaged(model.net, history)
+        found.append({"loss": history.losses, **of_mended(model, config, seed, run.device)})
+    ks = np.array([1, 4, chain.K // 4, chain.K // 2, chain.K])
+    shown = np.linspace(-8, 8, 161)[:, None]
+    eps = np.stack([models[0].eps(shown, float(k))[:, 0] for k in ks])
+    return {name: np.stack([one[name] for one in found]) for name in found[0]} | {
+        "ks": ks,
+        "eps": eps,
+    }
+
+
+def of_mended(model: Network, config: Config, seed: int, device: str) -> Arrays:
+    """Samples of one network, its errors, and its bound at points of its own."""
+    chain, law = sane_chain(config.mended_chain), gallery.julia_bimodal()
+    generator = torch.Generator(device).manual_seed(seed + 1)
     start = samplers.prior(chain, config.mended_samples, 1, generator).to(torch.float32)
     states = samplers.ancestral(model, start, grids.strided(chain, chain.K), generator)
-    shown = np.linspace(-8, 8, 161)[:, None]
-    ks = np.array([1, 4, chain.K // 4, chain.K // 2, chain.K])
+    x0 = law.sample(config.bound_points // config.networks, seed)
     return {
         "x": samplers.last(states).cpu().numpy()[:, 0],
-        "loss": history.losses,
-        "ks": ks,
-        "eps": np.stack([model.eps(shown, float(k))[:, 0] for k in ks]),
         "fisher": _fisher(model, chain),
-        **_bound_arrays(bounds.bound(model, law.sample(config.bound_points, seed), seed)),
+        **_bound_arrays(bounds.bound(model, x0, seed)),
     }
 
 
@@ -338,6 +355,11 @@ def measure(x: np.ndarray, generator: np.random.Generator) -> Arrays:
     return {"numbers": np.array(numbers, dtype=np.float64)}
 
 
+def measure_each(x: np.ndarray, generator: np.random.Generator) -> Arrays:
+    """Of the samples of each network, a row each."""
+    return {"numbers": np.stack([measure(own, generator)["numbers"] for own in x])}
+
+
 def compute(config: Config, run: Run) -> Arrays:
     """Every run as a cell of its own."""
     arrays = dict(run.cell("replay", replay, config))
@@ -355,10 +377,8 @@ def compute(config: Config, run: Run) -> Arrays:
         arrays[f"steps_{K}"] = run.cell(
             f"steps {K}", refinement, K, config, run.generator("steps", K)
         )["x"]
-    for i, data in enumerate(("fresh", "points")):
-        found = run.cell(
-            f"mended {data}", mended, data, config, arrays["points"], run.seed + 10 * i, run
-        )
+    for data in ("fresh", "points"):
+        found = run.cell(f"mended {data}", mended, data, config, arrays["points"], run)
         arrays |= {f"mended_{data}_{name}": value for name, value in found.items()}
     for schedule in run.progress(("first", "second", "seed", "sane"), "bounds"):
         found = run.cell(
@@ -368,6 +388,10 @@ def compute(config: Config, run: Run) -> Arrays:
     for name in run.progress(_sampled(config), "metrics"):
         arrays[f"measured_{name}"] = run.cell(
             f"measured {name}", measure, arrays[name], run.generator("measure", name)
+        )["numbers"]
+    for name in run.progress(("mended_points_x", "mended_fresh_x"), "metrics of networks"):
+        arrays[f"measured_{name}"] = run.cell(
+            f"measured {name}", measure_each, arrays[name], run.generator("measure", name)
         )["numbers"]
     return arrays
 
@@ -384,8 +408,7 @@ def arrays_of(arrays: Arrays, schedule: str) -> Arrays:
 def _sampled(config: Config) -> list[str]:
     names = ["points", "first_samples", "second_samples", "seed_samples"]
     names += [f"cause_{i}" for i in range(len(CAUSES))]
-    names += [f"steps_{K}" for K in config.refinements]
-    return [*names, "mended_points_x", "mended_fresh_x"]
+    return names + [f"steps_{K}" for K in config.refinements]
 
 
 # ---------------------------------------------------------------- tables
@@ -435,6 +458,18 @@ def _metrics(numbers: np.ndarray) -> dict[str, float]:
     return dict(zip(names, numbers)) | {"n": int(numbers[0])}
 
 
+def _metrics_of_networks(numbers: np.ndarray) -> dict[str, float]:
+    """Means over the networks, with errors over them; a floor is that of one network's samples."""
+    found = _metrics(np.mean(numbers, axis=0)) | {"networks": len(numbers)}
+    found["its error"] = mean_and_error(numbers[:, 3])[1]
+    for metric, column in (("W1", 5), ("energy", 10)):
+        error = found[f"{metric} error"] = mean_and_error(numbers[:, column])[1]
+        floor, spread = found[f"{metric} floor"], found[f"{metric} floor spread"]
+        estimate = Estimate(found[metric], error, floor, spread / math.sqrt(len(numbers)))
+        found[f"{metric} excess"] = estimate.excess()
+    return found
+
+
 def _samples(config: Config, arrays: Arrays) -> pd.DataFrame:
     law = gallery.julia_bimodal()
     exact = {
@@ -476,12 +511,12 @@ def _samples(config: Config, arrays: Arrays) -> pd.DataFrame:
                 "samples of": label,
                 "model": "learned",
                 "schedule": f"sane, K = {config.mended_chain}",
-                **_metrics(arrays[f"measured_mended_{data}_x"]),
+                **_metrics_of_networks(arrays[f"measured_mended_{data}_x"]),
             }
         )
     frame = pd.DataFrame(rows)
-    first = ["samples of", "model", "schedule", "n"]
-    frame["n"] = frame["n"].astype("Int64")
+    first = ["samples of", "model", "schedule", "networks", "n"]
+    frame = frame.astype({"n": "Int64", "networks": "Int64"})
     return frame[[*first, *[c for c in frame.columns if c not in first]]]
 
 
@@ -491,7 +526,7 @@ def _bounds(arrays: Arrays) -> pd.DataFrame:
         {"schedule": "", "model": "entropy of the law", "total": law.entropy()}
     ]
 
-    def row(schedule: str, model: str, variance: str, values: np.ndarray) -> None:
+    def row(schedule: str, model: str, variance: str, values: Sequence[float]) -> None:
         names = ("L_0", "L_1 ... L_(K-1)", "L_K", "total", "error")
         rows.append(
             {"schedule": schedule, "model": model, "variance": variance, **dict(zip(names, values))}
@@ -503,7 +538,8 @@ def _bounds(arrays: Arrays) -> pd.DataFrame:
                 schedule, "learned" if i > 1 else "best possible", ("btilde", "beta")[i % 2], values
             )
     for data in ("points", "fresh"):
-        row("sane", f"mended, {data}", "btilde", arrays[f"mended_{data}_bound"])
+        values, errors = mean_and_error(arrays[f"mended_{data}_bound"])
+        row("sane", f"mended, {data}", "btilde", [*values[:-1], errors[-2]])
     frame = pd.DataFrame(rows)
     frame["bits"] = frame["total"] / math.log(2)
     return frame
@@ -535,12 +571,17 @@ def _story(config: Config, arrays: Arrays) -> Figure:
         ("mended_fresh_x", f"mended, K = {config.mended_chain}", _MENDED),
     )
     for ax, (name, title, color) in zip(axes.flat, panels):
-        x, m = arrays[name], _metrics(arrays[f"measured_{name}"])
+        x, measured = arrays[name], arrays[f"measured_{name}"]
+        several = measured.ndim == 2
+        m = _metrics_of_networks(measured) if several else _metrics(measured)
+        x = x[0] if several else x
         plots.histogram_beside_density(
             ax, x, law, bins=70, limits=(-7, 7), color=color, label=f"{len(x)} samples"
         )
         outside = np.mean(np.abs(x) > 7)
-        ax.set_title(f"{title}\nW1 {m['W1']:.3g}, floor {m['W1 floor']:.2g}", fontsize=10)
+        title += f" (one of {len(measured)} networks)" if several else ""
+        error = f" ± {m['W1 error']:.1g}" if several else ""
+        ax.set_title(f"{title}\nW1 {m['W1']:.3g}{error}, floor {m['W1 floor']:.2g}", fontsize=10)
         text = f"std {m['std']:.4g}\nP(x < 0) {m['P(x < 0)']:.3f}"
         text += f"\n{outside:.1%} outside" if outside else ""
         ax.text(0.03, 0.95, text, transform=ax.transAxes, va="top", fontsize=9)
@@ -692,7 +733,12 @@ def _draw_mended(config: Config, arrays: Arrays) -> Figure:
         ("bound_seed_fisher", "seed version", plots.COLORS[3]),
         ("mended_fresh_fisher", "mended", _MENDED),
     ):
-        k, error = arrays[name].T
+        found = arrays[name]
+        if found.ndim == 3:
+            label += f", {len(found)} networks"
+            ax.errorbar(*_shared(found), fmt="o-", color=color, ms=3, label=label)
+            continue
+        k, error = found.T
         ax.plot(k / k.max(), error, "o-", color=color, ms=3, label=label)
     high = ax.get_ylim()[1]
     ax.set(yscale="log", xlabel="k/K", ylabel="E |eps_net - eps|^2 under p_k")
@@ -700,6 +746,12 @@ def _draw_mended(config: Config, arrays: Arrays) -> Figure:
     ax.legend(loc="upper center", ncols=2)
     ax.set_ylim(top=20 * high)
     return fig
+
+
+def _shared(found: np.ndarray) -> tuple[np.ndarray, Any, Any]:
+    """k/K, and means and errors over networks of the errors (S, n, 2) that they share k of."""
+    k = found[0, :, 0]
+    return k / k.max(), *mean_and_error(found[:, :, 1])
 
 
 STUDY = Study(

@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 
 
 def line(name: str, question: str, answer: str) -> str:
-    """A row of the table, with links to the pictures of the study."""
+    """A row of the table, with links to the study, which opens with formulas, and its pictures."""
     pictures = sorted((ROOT / "figures").glob(f"{name}*.*"), key=lambda p: (p.stem, p.suffix))
     links = [
         f"[{path.stem[len(name) + 1 :].replace('_', ' ') or 'main'}"
@@ -24,7 +24,7 @@ def line(name: str, question: str, answer: str) -> str:
         for path in pictures
         if path.suffix in (".png", ".gif") and re.fullmatch(rf"{name}(_\w+)?", path.stem)
     ]
-    return f"| `{name}` | {question} {answer} | {', '.join(links)} |"
+    return f"| [`{name}`](studies/{name}.py) | {question} {answer} | {', '.join(links)} |"
 
 
 def table() -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate
+from scipy.special import ive, ndtr
 
 import diffscience as ds
 from diffscience import gallery, likelihood, nets, samplers, solvers, testing, train
@@ -390,6 +391,47 @@ def test_a_diffused_tilt_by_brute_force(gamma: float) -> None:
             terms = log_q - 0.5 * (x - scale * y) ** 2 / var
             wanted = np.logaddexp.reduce(terms) - 0.5 * math.log(2 * math.pi * var)
             assert value == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(4.0, 0.01), (0.01, 4.0), (1.0, 0.001)])
+def test_a_diffused_tilt_of_unequal_widths_about_one_mean(inside: float, outside: float) -> None:
+    """Density, score and cdf by sums over a graded line; log h bends most where the two balance."""
+    base = Labelled(ds.GaussianMixture([0.5, 0.5], [[0.0], [0.0]], [[inside], [outside]]), [0, 1])
+    law = Tilted(base, 0, 3.0)
+    y = np.geomspace(1e-6, 30.0, 100_001)
+    y = np.concatenate([-y[::-1], y])
+    q = np.exp(base.law.log_prob(y[:, None]) + 3 * base.log_posterior(y[:, None])[:, 0])
+    q /= np.trapezoid(q, y)
+    for var in (0.01, 1.0):
+        moved, x = law.diffuse(ds.Transition(1.0, var)), np.array([-1.5, -0.1, 0.03, 0.7])
+        off = y - x[:, None]
+        terms = q * np.exp(-0.5 * off**2 / var) / math.sqrt(2 * math.pi * var)
+        p = np.trapezoid(terms, y, axis=1)
+        np.testing.assert_allclose(np.exp(moved.log_prob(x[:, None])), p, rtol=1e-7, atol=1e-30)
+        score = np.trapezoid(terms * off, y, axis=1) / var / p
+        np.testing.assert_allclose(moved.score(x[:, None])[:, 0], score, rtol=1e-7, atol=1e-7)
+        below = np.trapezoid(q * ndtr(-off / math.sqrt(var)), y, axis=1)
+        np.testing.assert_allclose(moved.cdf(x[:, None]).ravel(), below, atol=1e-8)
+
+
+def test_a_diffused_tilt_of_unequal_widths_in_the_plane() -> None:
+    """Round laws about one mean: density and score by sums over radii and Bessel's function."""
+    base = Labelled(
+        ds.GaussianMixture([0.5, 0.5], np.zeros((2, 2)), [[1.0, 1.0], [0.09, 0.09]]), [0, 1]
+    )
+    law, var = Tilted(base, 0, 3.0), 0.2
+    r = np.linspace(0.0, 9.0, 200_001)
+    at = np.stack([r, 0 * r], axis=-1)
+    q = r * np.exp(base.law.log_prob(at) + 3 * base.log_posterior(at)[:, 0])
+    q /= 2 * math.pi * np.trapezoid(q, r)
+    moved = law.diffuse(ds.Transition(1.0, var))
+    for x in (0.05, 0.6, 1.5):
+        kernel = q * np.exp(-0.5 * (r - x) ** 2 / var) / var
+        p = np.trapezoid(kernel * ive(0, r * x / var), r)
+        slope = np.trapezoid(kernel * (r * ive(1, r * x / var) - x * ive(0, r * x / var)), r) / var
+        point = np.array([[x * math.cos(1.0), x * math.sin(1.0)]])
+        assert float(moved.log_prob(point)[0]) == pytest.approx(math.log(p), abs=1e-5)
+        assert np.hypot(*moved.score(point)[0]) == pytest.approx(abs(slope / p), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", LAWS)

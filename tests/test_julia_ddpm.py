@@ -32,8 +32,8 @@ study: Any = sys.modules["diffscience_studies.julia_ddpm"]
 
 TINY = dataclasses.replace(
     STUDY.quick,
-    first_epochs=3, second_epochs=2, seed_epochs=2, samples=60, bound_points=40, mended_steps=4,
-    mended_chain=12, ema=0.5, mended_samples=50, refinements=(4, 8), seed=3,
+    first_epochs=3, second_epochs=2, seed_epochs=2, samples=60, bound_points=40, networks=3,
+    mended_steps=4, mended_chain=12, ema=0.5, mended_samples=50, refinements=(4, 8), seed=3,
 )  # fmt: skip
 LIMIT = 4.9
 N = 20_000
@@ -297,9 +297,13 @@ def test_what_is_computed(arrays: dict[str, np.ndarray]) -> None:
         assert arrays[f"cause_{i}"].shape == (60,)
     assert arrays["steps_4"].shape == arrays["steps_8"].shape == (60,)
     for data in ("fresh", "points"):
-        assert arrays[f"mended_{data}_x"].shape == (50,)
-        assert arrays[f"mended_{data}_loss"].shape == (4,)
+        assert arrays[f"mended_{data}_x"].shape == (3, 50)
+        assert arrays[f"mended_{data}_loss"].shape == (3, 4)
         assert arrays[f"mended_{data}_eps"].shape == (5, 161)
+        for name in ("x", "loss", "bound"):
+            assert (
+                len(np.unique(arrays[f"mended_{data}_{name}"], axis=0)) == 3
+            )  # seeds of their own
     assert arrays["seed_betas"].tolist() == pytest.approx(np.linspace(0.02, 0.4, 40))
     assert [w.shape for w, _ in study._unpacked("seed", arrays)] == [(32, 2), (32, 32), (1, 32)]
     # Samples of different causes use different streams.
@@ -308,7 +312,7 @@ def test_what_is_computed(arrays: dict[str, np.ndarray]) -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
-    again, other = (study.mended("fresh", TINY, arrays["points"], s, Run(s)) for s in (3, 4))
+    again, other = (study.mended("fresh", TINY, arrays["points"], Run(s)) for s in (3, 4))
     for name, value in again.items():
         np.testing.assert_array_equal(value, arrays[f"mended_fresh_{name}"])
     assert not np.array_equal(again["x"], other["x"])
@@ -331,7 +335,7 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert main["run"].tolist() == ["first", "first", *["seed version"] * 3]
     assert main["loss"][0] == arrays["checked"]
     assert main["published"].isna().tolist() == [False] * 2 + [True] * 3
-    assert list(samples) == ["samples of", "model", "schedule", *MEASURED]
+    assert list(samples) == ["samples of", "model", "schedule", "networks", *MEASURED]
     assert len(samples) == 2 + 3 + 2 + len(study.CAUSES) + 2
     truth = samples.iloc[0]
     assert (truth["mean"], truth["std"]) == pytest.approx((2.4, math.sqrt(1 + 9 - 2.4**2)))
@@ -348,6 +352,17 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(bound["bits"], bound["total"] / math.log(2))
     assert (rest["total"] > bound["total"][0]).all()
     assert len(bound) == 1 + 3 * 4 + 2 + 2
+    shares = np.mean(arrays["mended_fresh_x"] < 0, axis=1)
+    last = samples.iloc[-1]
+    assert (last["samples of"], last["networks"], last["n"]) == ("mended, fresh data", 3, 50)
+    assert last["P(x < 0)"] == pytest.approx(shares.mean())
+    assert last["its error"] == pytest.approx(shares.std(ddof=1) / math.sqrt(3))
+    w1, spread = (arrays["measured_mended_fresh_x"][:, i] for i in (5, 8))
+    error = math.hypot(w1.std(ddof=1), spread.mean()) / math.sqrt(3)
+    assert last["W1 excess"] == pytest.approx((last["W1"] - last["W1 floor"]) / error)
+    totals = arrays["mended_fresh_bound"][:, 3]
+    assert bound.iloc[-1]["total"] == pytest.approx(totals.mean())
+    assert bound.iloc[-1]["error"] == pytest.approx(totals.std(ddof=1) / math.sqrt(3))
 
 
 def test_measure_is_what_it_says() -> None:

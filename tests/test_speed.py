@@ -168,6 +168,7 @@ def test_every_flow_finds_the_map(arrays: dict[str, np.ndarray]) -> None:
         *(("julia_ddpm", "refinements", value) for value in ((), (0,), (20, 20))),
         *(("julia_ddpm", "ema", value) for value in (1.0, -0.1, float("nan"))),
         ("julia_ddpm", "mended_steps", 0),
+        ("julia_ddpm", "networks", 1),
         ("julia_ddpm", "mended_chain", 3),
     ],
 )
