@@ -4,8 +4,8 @@
 
     independent   u_i uniform, each on its own
     stratified    u_i = (u + i/n) mod 1, u uniform: a lattice with one shift   (Kingma et al. 2021)
-    antithetic    u and 1 - u in pairs: t and T - t where the law is uniform, k and K + 1 - k on
-                  a chain
+    antithetic    u and 1 - u in pairs: t and (1 + e) T - t where the law is uniform on [e T, T],
+                  k and K + 1 - k on a chain
 
 Under every stream each u_i is uniform, so that the mean of a batch has one expectation and only
 its variance differs. Under another law p than the uniform one the expectation differs too, unless

@@ -125,8 +125,9 @@ def analytic(source: Oracle | np.ndarray) -> Variance:
 def unexplained(model: Model, x0: Array, generator: Any) -> tuple[np.ndarray, np.ndarray]:
     """1 - E|eps_model(x_k, k)|^2/D for k = 1..K of a chain and the standard errors, (K,) each.
 
-    The share of the noise that the model does not explain, if it is exact: Gamma of Bao et al.
-    2022, eq. 8, from data x0 (n, D) with one noise for each point and step.
+    The share of the noise that the model does not explain, if it is exact: with E|eps|^2/D =
+    sigma^2 Gamma and Gamma = E|score|^2/D, the factor 1 - sigma^2 Gamma of theorem 1 of Bao et al.
+    2022. From data x0 (n, D) with one noise for each point and step.
 
     >>> import diffscience as ds
     >>> oracle = ds.Oracle(ds.gallery.julia_bimodal(), ds.Chain.linear(3, 0.1, 0.4))
