@@ -504,7 +504,7 @@ def draw_bars(config: Config, arrays: Arrays, name: str) -> Figure:
         if j == 0:
             ax.set_title(f"{length} updates", fontsize=10)
         if i == 0:
-            ax.set_ylabel(f"{WORDS.get(sampler, sampler)}\nshare / sizes", fontsize=9)
+            ax.set_ylabel(f"{WORDS.get(sampler, sampler)}\npart / Σ|part|", fontsize=9)
         if j == rows - 1:
             ax.set_xlabel("steps")
     plots.legend_below(fig, axes[0, 0], columns=5)

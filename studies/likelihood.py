@@ -16,10 +16,11 @@ noise on all of them, and gives the bound of every chain by a cubic spline (colu
 Its integral over log-SNR is known exactly, as the information gained, and takes most of the chance
 of the points out.  `bounds.bound`, which draws noise for each of its terms, stands beside it.
 
-The learned models are small networks on the two moons, trained at log(sigma/a) ~ N(-1, 1.2^2)
-as of EDM: uniform times are mostly ones at which all laws look alike.  Their flows start at t = `start`, where
-training did, and are held against the exact law of that time: KL = E[log p - log p_model], each at
-true points of its own, so that the spread over networks holds that of the points too.
+The learned models are small networks on the two moons, trained at log(sigma/a) ~ N(-1, 1.2^2) as
+EDM is: uniform times are mostly ones at which all laws look alike.  Their flows start at t =
+`start`, where training did, and are held against the exact law of that time: KL = E[log p -
+log p_model], each at true points of its own, so that the spread over networks holds that of the
+points too.
 
 The swiss roll of Sohl-Dickstein et al. 2015 (table 1: "K 2.35 bits, K - L_null 6.45 bits", L_null
 that of an isotropic Gaussian of unit variance, data scaled by a constant to variance 1) is modelled
