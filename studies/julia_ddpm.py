@@ -296,7 +296,7 @@ def of_mended(model: Network, config: Config, seed: int, device: str) -> Arrays:
     generator = torch.Generator(device).manual_seed(seed + 1)
     start = samplers.prior(chain, config.mended_samples, 1, generator).to(torch.float32)
     states = samplers.ancestral(model, start, grids.strided(chain, chain.K), generator)
-    x0 = law.sample(config.bound_points // config.networks, seed)
+    x0 = law.sample(config.bound_points // config.networks, seed + 1)  # the bound has seed
     return {
         "x": samplers.last(states).cpu().numpy()[:, 0],
         "fisher": _fisher(model, chain),
@@ -327,7 +327,7 @@ def bound_of(schedule: str, config: Config, arrays: Arrays, seed: int) -> Arrays
         rows.append([best.L_0, best.L_between, best.L_K, best.total, 0.0])
     if schedule != "sane":
         model = Replayed(_unpacked(schedule, arrays), arrays[f"{schedule}_betas"])
-        x0 = law.sample(config.bound_points, seed)
+        x0 = law.sample(config.bound_points, seed + 1)  # the bound has seed
         found = [bounds.bound(model, x0, seed, mix=mix) for mix in (0.0, 1.0)]
         rows += [list(_bound_arrays(bound)["bound"]) for bound in found]
         return {"rows": np.array(rows), "fisher": _fisher(model, model.process)}  # type: ignore[arg-type]
