@@ -23,7 +23,8 @@ of the covariance of a batch's mean is
 where |g|^2 stands for its mean over x0 and eps. So stratified times can take away no more than the
 variance of m over t, and pairs as much as m has of opposite sign at t and t'. Both ways to the
 variance are gone: these integrals, by Gauss-Legendre in the log-SNR from gradients at fixed times,
-and the scatter of whole batches as training draws them.
+and the scatter of whole batches as training draws them (adaptive times as they are after a fit to
+the network at hand).
 
 Measured at the networks of each training at its start and its end, always beside
 independent times at the same network. Then what came of equal training: the excess of the loss over
@@ -404,7 +405,10 @@ def oracle_of(law: str) -> Oracle:
 
 
 def errors_of(config: Config, run: Run, model: Model, law: str) -> np.ndarray:
-    """E|eps_model - E[eps | x_t]|^2 of an ensemble at the nodes, (seeds, nodes)."""
+    """E|eps_model - E[eps | x_t]|^2 of an ensemble at the nodes, (seeds, nodes).
+
+    In the plane all have the same points, whose chance errors over seeds do not show.
+    """
     oracle, t = oracle_of(law), Nodes.of(config).t
     n = None if oracle.law.dim == 1 else config.points
     off = metrics.fisher_error(model, oracle, t, n, run.seed_for("score", law))
@@ -528,8 +532,31 @@ def reference(arrays: Arrays, i: int) -> int:
 
 def variance_ratio(arrays: Arrays, i: int, state: int) -> tuple[float, float]:
     """Variance by the way of the i-th cell over that of independent times, at its networks."""
-    own, even = arrays["scatter"][i, state].T
-    return ratio(own, even)
+    return ratio(arrays["scatter"][i, state, :, 0], even_of(arrays, i, state))
+
+
+def even_of(arrays: Arrays, i: int, state: int) -> np.ndarray:
+    """Variances with independent times at the networks of the i-th cell, (seeds,).
+
+    At the start, where these are the same for all ways, means over the draws of all.
+    """
+    if state:
+        return np.asarray(arrays["scatter"][i, state, :, 1])
+    some = cells_of(arrays, str(arrays["law"][i]), str(arrays["objective"][i]))
+    return np.asarray(arrays["scatter"][some, 0, :, 1].mean(axis=0))
+
+
+def by_integrals(
+    config: Config, arrays: Arrays, i: int, state: int, name: str
+) -> tuple[float, float]:
+    """`variance_ratio` by the integrals, of the way itself ("theory") or of the best ("least").
+
+    A network's variance with independent times follows from its least one: they differ by
+    E|g|^2 - (E sqrt|g|^2)^2.
+    """
+    share, square = Nodes.of(config).share, arrays["square"][i, state]
+    even = (square @ share - (np.sqrt(square) @ share) ** 2) / (1 - arrays["least"][i, state])
+    return ratio(arrays[name][i, state] * even, even)
 
 
 # ---------------------------------------------------------------- tables
@@ -560,13 +587,13 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def theory_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """Measured ratios beside those of the integrals, and the least of all laws of times."""
+    """Measured ratios beside those of the integrals, and the least with independent times."""
     rows = []
     for i, (k, state) in itertools.product(range(len(arrays["way"])), enumerate(STATES)):
         row: dict[str, Any] = place(arrays, i) | {"state": state}
         row["measured"], row["measured error"] = variance_ratio(arrays, i, k)
-        row["theory"], row["theory error"] = mean_and_error(arrays["theory"][i, k])
-        row["least"], row["least error"] = mean_and_error(arrays["least"][i, k])
+        for name in ("theory", "least"):
+            row[name], row[f"{name} error"] = by_integrals(config, arrays, i, k, name)
         rows.append(row)
     return _digits(pd.DataFrame(rows))
 
@@ -651,13 +678,14 @@ def by_way(ax: Any, arrays: Arrays, some: np.ndarray) -> np.ndarray:
     return x
 
 
-def ranges(arrays: Arrays) -> str:
-    """The least and the largest of the measured ratios of every way but the first, at the end."""
+def verdicts(arrays: Arrays) -> str:
+    """How often a ratio at the end is below 1, or above, by more than two standard errors."""
     found: dict[str, list[float]] = {}
     for i, way in enumerate(arrays["way"]):
-        found.setdefault(str(way), []).append(variance_ratio(arrays, i, len(STATES) - 1)[0])
+        value, error = variance_ratio(arrays, i, len(STATES) - 1)
+        found.setdefault(str(way), []).append((value - 1) / error if error else 0.0)
     return "; ".join(
-        f"{way} {min(own):.2f}" + f" to {max(own):.2f}" * (len(own) > 1)
+        f"{way} {sum(z < -2 for z in own)} below, {sum(z > 2 for z in own)} above, of {len(own)}"
         for way, own in found.items()
         if way != EVEN[0]
     )
@@ -672,17 +700,18 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
         for k, state in enumerate(STATES):
             found = np.array([variance_ratio(arrays, i, k) for i in some])
             ax.errorbar(
-                x + 0.2 * (k - 1), found[:, 0], found[:, 1], fmt="osD"[k], color=plots.COLORS[k],
+                x + 0.2 * (k - 0.5), found[:, 0], found[:, 1], fmt="osD"[k], color=plots.COLORS[k],
                 capsize=2, label=state,
             )  # fmt: skip
-            theory = [arrays["theory"][i, k].mean() for i in some]
+            theory = [by_integrals(config, arrays, i, k, "theory")[0] for i in some]
             ax.plot(
-                x + 0.2 * (k - 1), theory, "_", color="black", markersize=9,
+                x + 0.2 * (k - 0.5), theory, "_", color="black", markersize=9,
                 label="by the integrals",
             )  # fmt: skip
+            least = [by_integrals(config, arrays, i, k, "least")[0] for i in some]
             ax.axhline(
-                arrays["least"][some, k].mean(), color=plots.COLORS[k], linewidth=0.9,
-                linestyle=":", label=f"the best law of times, {state}",
+                np.mean(least), color=plots.COLORS[k], linewidth=0.9, linestyle=":",
+                label=f"the best law of independent times, {state}",
             )  # fmt: skip
         ax.axhline(1.0, color="black", linewidth=0.8)
         ax.set(ylim=(0, None))
@@ -692,7 +721,8 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
     plots.legend_below(fig, places[0][0], columns=4)
     fig.suptitle(
         "Variance of the gradient of a batch over that with independent times"
-        f" ({config.seeds} networks ± standard error).\nAt the end: {ranges(arrays)}",
+        f" ({config.seeds} networks ± standard error).\nAt the end, by more than two errors:"
+        f" {verdicts(arrays)}",
         fontsize=8.5,
     )
     return fig
@@ -759,7 +789,11 @@ def draw_density(config: Config, arrays: Arrays) -> Figure:
             nodes.level, best * slope, error * slope, fmt="o-", color="black", capsize=2,
             label="the best: in proportion to $\\sqrt{E|g|^2}$",
         )  # fmt: skip
-        shown = {"independent": "uniform", "importance": "importance", "adaptive": "adaptive"}
+        shown = {
+            "independent": "uniform",
+            "importance": "importance",
+            "adaptive": "adaptive, fitted",
+        }
         for k, (way, words) in enumerate(shown.items()):
             for i in some[arrays["way"][some] == way]:
                 density = arrays["density"][i, -1].mean(axis=0)

@@ -30,9 +30,9 @@ closed form in every direction, so that the rate is a quadrature in polar coordi
 model are worth telling where they exceed it.  Samples are the last denoised points: where data lie
 nearer to each other than the least noise, s^ gives blends of them.
 
-Times are the steps of a chain of K at even log-SNR, of the VP process.  All models see the same
-noise and start from the same points of p_K.  Errors are standard errors over seeds, each with a
-data set and weights of its own.
+Times are the steps of a chain of K at even log-SNR, of the VP process.  All models of a seed see
+the same noise and start from the same points of p_K.  Errors are standard errors over seeds, each
+with a data set, weights, noise, starts and test points of its own.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def truth(config: Config) -> Oracle:
 
 @dataclasses.dataclass(frozen=True)
 class Yardstick:
-    """What is the same for all models: fresh data, noise, starts, and the answers of the truth.
+    """What all models of a seed share: fresh data, noise, starts, and the answers of the truth.
 
     fresh : (draws, 2) true points, which no model has seen.
     noise : (levels, draws, 2).
@@ -173,13 +173,13 @@ def sampled(model: Model, start: np.ndarray) -> np.ndarray:
     return np.asarray(samplers.last(samplers.ddim(model, start, grids.strided(chain, chain.K))))
 
 
-def yardstick(config: Config, run: Run) -> Arrays:
-    """The fields of a `Yardstick`."""
+def yardstick(config: Config, run: Run, s: int) -> Arrays:
+    """The fields of the `Yardstick` of a seed."""
     oracle = truth(config)
-    fresh = oracle.law.sample(config.draws, run.generator("fresh"))
+    fresh = oracle.law.sample(config.draws, run.generator("fresh", s))
     shape = (len(config.levels), config.draws, 2)
-    noise = run.generator("noise").standard_normal(shape)
-    start = oracle.at(config.steps).sample(config.samples, run.generator("start"))
+    noise = run.generator("noise", s).standard_normal(shape)
+    start = oracle.at(config.steps).sample(config.samples, run.generator("start", s))
     eps = predicted(config, oracle, noised(config, fresh, noise))
     return {
         "fresh": fresh, "noise": noise, "start": start, "eps": eps,
@@ -256,12 +256,12 @@ def chance(law: Target, points: np.ndarray, near: float) -> np.ndarray:
 # ---------------------------------------------------------------- one model
 
 
-def facts(config: Config, sets: np.ndarray, noise: np.ndarray) -> Arrays:
+def facts(config: Config, sets: np.ndarray, noises: Sequence[np.ndarray]) -> Arrays:
     """Exact eps at the noised data of every set (seeds, n, 2), and what is near to it.
 
     true, memory : of the law and of the memory, (seeds, levels, draws, 2). near : (seeds,).
     """
-    seen = [noised(config, points, noise) for points in sets]
+    seen = [noised(config, points, noise) for points, noise in zip(sets, noises, strict=True)]
     oracle = truth(config)
     memories = [memory_of(config, points) for points in sets]
     return {
@@ -321,31 +321,35 @@ def answers_of(
 
 
 def every_seed(
-    config: Config, answers: Sequence[Any], sets: np.ndarray, about: Arrays, at: Yardstick, run: Run
+    config: Config,
+    answers: Sequence[Any],
+    sets: np.ndarray,
+    about: Arrays,
+    ats: Sequence[Yardstick],
+    run: Run,
 ) -> Arrays:
     """`judged` for each of the data sets, (seeds, ...)."""
-    rows = zip(answers, sets, about["true"], about["memory"], about["near"])
+    rows = zip(answers, sets, about["true"], about["memory"], about["near"], ats, strict=True)
     found = [
         judged(config, own, points, (true, memory, near), at, run.seed_for("distance", s))
-        for s, (own, points, true, memory, near) in enumerate(rows)
+        for s, (own, points, true, memory, near, at) in enumerate(rows)
     ]
     return {key: np.stack([one[key] for one in found]) for key in found[0]}
 
 
 def exact_models(
-    config: Config, sets: np.ndarray, about: Arrays, at: Yardstick, run: Run
+    config: Config, sets: np.ndarray, about: Arrays, ats: Sequence[Yardstick], run: Run
 ) -> Arrays:
     """The true score and the empirical one in the place of a network, their names in front."""
-    fresh = noised(config, at.fresh, at.noise)
     true, memory = [], []
-    for points, own, kept in zip(sets, about["true"], about["memory"]):
-        empirical = memory_of(config, points)
+    for points, own, kept, at in zip(sets, about["true"], about["memory"], ats, strict=True):
+        empirical, fresh = memory_of(config, points), noised(config, at.fresh, at.noise)
         true.append((at.eps, own, at.sample))
         memory.append((predicted(config, empirical, fresh), kept, sampled(empirical, at.start)))
     return {
         f"{name} {key}": value
         for name, answers in zip(EXACT, (true, memory))
-        for key, value in every_seed(config, answers, sets, about, at, run).items()
+        for key, value in every_seed(config, answers, sets, about, ats, run).items()
     }
 
 
@@ -386,17 +390,17 @@ def learned(
     weights: Arrays,
     sets: np.ndarray,
     about: Arrays,
-    at: Yardstick,
+    ats: Sequence[Yardstick],
     run: Run,
 ) -> Arrays:
     """Networks of one width with the weights (seeds, ...), one for each data set."""
     answers = []
-    for s, points in enumerate(sets):
+    for s, (points, at) in enumerate(zip(sets, ats, strict=True)):
         net = nets.MLP(2, (width,) * 3)
         net.load_state_dict({name: torch.as_tensor(value[s]) for name, value in weights.items()})
         model = Network(net.double().to(run.device), chain_of(config), "v")
         answers.append(answers_of(config, model, points, at))
-    return every_seed(config, answers, sets, about, at, run)
+    return every_seed(config, answers, sets, about, ats, run)
 
 
 def floors(config: Config, sets: np.ndarray, near: np.ndarray, run: Run) -> Arrays:
@@ -423,7 +427,10 @@ def models_of(config: Config) -> list[str]:
 def compute(config: Config, run: Run) -> Arrays:
     """The training of every width, and every number of points with every model: each a cell."""
     arrays: Arrays = dict(run.cell("information", information, config))
-    at = Yardstick(**run.cell("yardstick", yardstick, config, run))
+    ats = [
+        Yardstick(**run.cell(f"yardstick {s}", yardstick, config, run, s))
+        for s in range(config.seeds)
+    ]
     law = truth(config).law
     reach = 3 * np.sqrt(np.diag(law.cov))
     arrays["box"] = np.stack([law.mean - reach, law.mean + reach])
@@ -436,18 +443,18 @@ def compute(config: Config, run: Run) -> Arrays:
         for width in run.progress(config.widths, "widths")
     }
     for i, (n, sets) in enumerate(zip(run.progress(config.points, "points"), data)):
-        about = run.cell(f"{n} facts", facts, config, sets, at.noise)
+        about = run.cell(f"{n} facts", facts, config, sets, [at.noise for at in ats])
         found = {
             f"floor {name}": value
             for name, value in run.cell(
                 f"{n} floor", floors, config, sets, about["near"], run
             ).items()
         }
-        found |= run.cell(f"{n} exact", exact_models, config, sets, about, at, run)
+        found |= run.cell(f"{n} exact", exact_models, config, sets, about, ats, run)
         for width in config.widths:
             ours = {name: value[i] for name, value in weights[width].items()}
             cell = f"{n} width {width}"
-            own = run.cell(cell, learned, config, width, ours, sets, about, at, run)
+            own = run.cell(cell, learned, config, width, ours, sets, about, ats, run)
             found |= {f"width {width} {name}": value for name, value in own.items()}
         arrays |= {
             f"{n} {name}": value[0] if name.endswith("sample") else value
@@ -523,9 +530,14 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
                 row[f"copies by {kind}"], row[f"{kind}, error"] = mean_and_error(
                     arrays[f"{key} copies"][:, i]
                 )
-                row[f"chance by {kind}"] = np.mean(arrays[f"{n} floor chance"][:, i])
-            share = arrays[f"{key} nearest"] / arrays[f"{n} floor nearest"]
-            row["nearest/true nearest"], row["its error"] = mean_and_error(share)
+                chances = arrays[f"{n} floor chance"][:, i]
+                row[f"chance by {kind}"] = np.mean(chances)
+                row[f"{kind} - chance"], row[f"{kind} - chance, error"] = mean_and_error(
+                    arrays[f"{key} copies"][:, i] - chances
+                )
+            if model != "true samples":
+                share = arrays[f"{key} nearest"] / arrays[f"{n} floor nearest"]
+                row["nearest/true nearest"], row["its error"] = mean_and_error(share)
             row["W2"], row["W2, error"] = mean_and_error(arrays[f"{key} W2"])
             row |= {"W2 floor": floor, "W2 floor spread": spread}
             i = nearest_level(config, arrays, n)
@@ -643,7 +655,7 @@ def draw_levels(config: Config, arrays: Arrays) -> Figure:
             line(ax, config, arrays, n, model, "to truth", label=f"{model}, to the truth")
             line(ax, config, arrays, n, model, "to memory", ls=":", label=f"{model}, to the memory")
         mark_collapse(ax, config, arrays, n)
-        ax.set(xscale="log", yscale="log", ylim=(1e-5, 1e5), title=f"n = {n}")
+        ax.set(xscale="log", yscale="log", ylim=(1e-5, None), title=f"n = {n}")
         ax.set_xlabel("$\\sigma/\\alpha$")
     for ax in axes[::2]:
         ax.set_ylabel("relative Fisher error")
@@ -672,7 +684,7 @@ def draw_way(config: Config, arrays: Arrays) -> Figure:
             ax.set(xscale="log")
         top.axhline(0.0, color="black", lw=0.8)
         top.axhline(1.0, color="black", lw=0.8)
-        top.set(ylim=(-0.2, 1.3), title=f"n = {n}")
+        top.set(ylim=(-0.2, 1.5), title=f"n = {n}")
         bottom.set(ylim=(-0.2, 1e4), xlabel="$\\sigma/\\alpha$")
         bottom.set_yscale("symlog", linthresh=0.1)
     for ax in axes[:, 1:].flat:
@@ -680,7 +692,10 @@ def draw_way(config: Config, arrays: Arrays) -> Figure:
     axes[0, 0].set_ylabel("way from $s$ (0) to $\\hat s$ (1)")
     axes[1, 0].set_ylabel("test − train loss")
     plots.legend_below(fig, axes[1, 0], columns=3)
-    fig.suptitle("How far networks go from the law to the data", fontsize=11)
+    fig.suptitle(
+        f"How far networks go from the law to the data ({config.seeds} seeds ± standard error)",
+        fontsize=11,
+    )
     return fig
 
 
@@ -698,7 +713,14 @@ def draw_copies(config: Config, arrays: Arrays) -> Figure:
             ax.errorbar(config.points, value, error, capsize=2, label=model, **style)
     for i, ax in enumerate(axes[0, :2]):
         true = [arrays[f"{n} floor chance"][:, i].mean() for n in config.points]
-        ax.plot(config.points, true, color="0.5", lw=1.0, ls="--", label="floor: by chance")
+        ax.plot(
+            config.points,
+            true,
+            color="0.5",
+            lw=1.0,
+            ls="--",
+            label="true samples (copies: exactly)",
+        )
         ax.set(ylim=(0, 1.03), ylabel=f"copies by {('ratio', 'distance')[i]}")
     floor = [arrays[f"{n} floor W2"].mean() for n in config.points]
     axes[0, 2].plot(config.points, floor, color="0.5", lw=1.0, ls="--")

@@ -737,7 +737,7 @@ def learned_variance(t: Tables) -> str:
 
 
 def memorisation(t: Tables) -> str:
-    """Copies, distances and the way to the data, with few points and with many."""
+    """Copies and distances, with few points and with many."""
     found = t.rows("memorisation")
     few, many = found[0]["n"], found[-1]["n"]
     wide = [r["model"] for r in found if r["n"] == few][-2]
@@ -751,16 +751,18 @@ def memorisation(t: Tables) -> str:
         r = t.row("memorisation", n=n, model=model)
         return f"{shown(r['W2'])} ± {shown(r['W2, error'], 1)}"
 
-    floor = t.row("memorisation", n=many, model="true samples")
-    chance = t.row("memorisation", n=few, model="true samples")["chance by distance"]
+    def chance(n: str) -> str:
+        r = t.row("memorisation", n=n, model="true samples")
+        return f"{shown(100 * float(r['chance by distance']))} %"
+
     name = wide.removeprefix("width ")
     return (
         f"From {few} points networks of width {name} copy {copied(few, wide)} of their samples (the"
-        f" empirical score {copied(few, 'empirical score')}; exactly {shown(100 * float(chance))} %"
-        f" of the law are copies by chance), from {many} {copied(many, wide)}. W2 to the law is"
-        f" {distance(few, wide)} from {few} points and {distance(many, wide)} from {many}, where"
-        f" samples of the empirical score have {distance(many, 'empirical score')} and true ones"
-        f" {shown(floor['W2 floor'])} ± {shown(floor['W2 floor spread'], 1)}."
+        f" empirical score {copied(few, 'empirical score')}; exactly {chance(few)} of the law are"
+        f" copies by chance), from {many} {copied(many, wide)} (by chance {chance(many)}). W2 to"
+        f" the law is {distance(few, wide)} from {few} points and {distance(many, wide)} from"
+        f" {many}, where samples of the empirical score have"
+        f" {distance(many, 'empirical score')} and true ones {distance(many, 'true samples')}."
     )
 
 
@@ -1026,7 +1028,7 @@ def of_learned_variance(t: Tables) -> Iterator[Number]:
 def of_memorisation(t: Tables) -> Iterator[Number]:
     r = t.row("memorisation", n="16", model="true score")
     what = "copies of 16 points by ratio, true score"
-    yield number(what, r, "copies by ratio | ratio, error | chance by ratio", "exact")
+    yield number(what, r, "copies by ratio | ratio - chance, error | chance by ratio", "exact")
 
 
 def of_guidance(t: Tables) -> Iterator[Number]:

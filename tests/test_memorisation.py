@@ -39,7 +39,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 def yardstick(config: Any, seed: int) -> Any:
     """The points all models are held against, from a seed."""
-    return study.Yardstick(**study.yardstick(config, Run(seed)))
+    return study.Yardstick(**study.yardstick(config, Run(seed), 0))
 
 
 class Between(Model):
@@ -105,7 +105,7 @@ def test_the_information_of_the_law() -> None:
 
 def measured(config: Any, model: Model, points: np.ndarray, at: Any, sample: Any) -> Any:
     """`judged` of a model with a sample that is given."""
-    about = {key: value[0] for key, value in study.facts(config, points[None], at.noise).items()}
+    about = {key: value[0] for key, value in study.facts(config, points[None], [at.noise]).items()}
     x, seen = (study.noised(config, p, at.noise) for p in (at.fresh, points))
     answers = study.predicted(config, model, x), study.predicted(config, model, seen), sample
     return study.judged(config, answers, points, tuple(about.values()), at, 1)
@@ -267,13 +267,13 @@ def test_a_wide_network_goes_further_to_the_memory() -> None:
     )
     at = yardstick(config, 1)
     sets = [np.stack([LAW.sample(n, s) for s in range(2)]) for n in (4, 8)]
-    about = study.facts(config, sets[0], at.noise)
+    about = study.facts(config, sets[0], [at.noise, at.noise])
     found = []
     for width in config.widths:
         weights = study.trained(config, width, sets, Run(1))
         assert weights["hidden.0.weight"].shape == (2, 2, width, 11)
         ours = {name: value[0] for name, value in weights.items()}
-        own = study.learned(config, width, ours, sets[0], about, at, Run(1))
+        own = study.learned(config, width, ours, sets[0], about, [at, at], Run(1))
         found.append(own["to memory"].mean(axis=0))
     narrow, wide = found
     assert np.all(wide[1:3] < narrow[1:3])
@@ -308,7 +308,10 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert row["distance, error"] == pytest.approx(found.std(ddof=1) / math.sqrt(2))
     assert row["chance by distance"] == pytest.approx(arrays["32 floor chance"][:, 1].mean())
     assert row["W2 floor"] == pytest.approx(arrays["32 floor W2"].mean())
-    assert main.loc[(4, "true samples"), "nearest/true nearest"] == pytest.approx(1.0)
+    assert math.isnan(main.loc[(4, "true samples"), "nearest/true nearest"])
+    above = found - arrays["32 floor chance"][:, 1]
+    assert row["distance - chance"] == pytest.approx(above.mean())
+    assert row["distance - chance, error"] == pytest.approx(above.std(ddof=1) / math.sqrt(2))
     assert main.loc[(4, "true score"), "to truth"] == pytest.approx(0.0, abs=1e-20)
     where = study.collapse(TINY, arrays, 4)
     i = int(np.argmin(np.abs(np.log(study.sigmas(TINY)) - math.log(where))))
@@ -327,8 +330,8 @@ def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> 
     assert all(np.array_equal(again[key], arrays[key]) for key in arrays)
     for key in ("4 data", "32 width 8 to truth", "4 floor W2", "4 true score sample"):
         assert not np.array_equal(other[key], arrays[key])
-    networks = arrays["4 width 8 to truth"]
-    assert not np.array_equal(networks[0], networks[1])
+    for key in ("4 width 8 to truth", "4 true score test loss"):  # each seed has its own points
+        assert not np.array_equal(arrays[key][0], arrays[key][1])
 
 
 def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: None) -> None:
