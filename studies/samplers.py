@@ -26,8 +26,9 @@ between samplers are taken seed by seed.  Errors are standard errors over seeds.
 
     at the floor   mean - floor < 3 spreads, those that the mean of as many true samples has
     apart          the mean difference is above t errors: Student's, 1 % two-sided, and not both at
-                   the floor; with the best picked among all, a little more than 1 % are by chance
-    tie            not apart from the best
+                   the floor; with the best picked among all, more than 1 % are by chance (4 % of
+                   15 that are all the same), and the W1 of the best is that of a picked one
+    tie            not apart from the best, or both at the floor
     close          within 2 errors of the best, whatever the floor
 
 Why some fail in few steps, with r = sigma/alpha, 150 at T:
@@ -39,7 +40,7 @@ Why some fail in few steps, with r = sigma/alpha, 150 at T:
                       the times of the fewest steps, and runs whose first step the exact score makes
 
 Nor need an error fall with every step: a spread too small with one number of steps and too large
-with the next passes the right one by chance, as that of 2M does on eight Gaussians in 4 steps.
+with the next passes the right one by chance.
 
 Two moons are taken as a mixture of 2 x 80 Gaussians, Gauss-Legendre nodes along the curve: another
 law by less than 1e-9 in log p, and one whose score costs the same wherever a sampler strays.
@@ -330,7 +331,7 @@ class Ranking:
 
     order : (samplers,) indices into `NAMES`, the best first.
     behind : (samplers,) mean difference to the best, in the order of `NAMES`; error : its own.
-    tied : (samplers,) whether it is not apart from the best.
+    tied : (samplers,) whether it is not apart from the best; even : the same by the t-test alone.
     close : (samplers,) whether it is within 2 errors of the best.
     floored : (samplers,) whether it is at the floor.
     """
@@ -339,6 +340,7 @@ class Ranking:
     behind: np.ndarray
     error: np.ndarray
     tied: np.ndarray
+    even: np.ndarray
     close: np.ndarray
     floored: np.ndarray
 
@@ -349,8 +351,8 @@ class Ranking:
         behind, spread = mean_and_error(error - error[order[0]], axis=1)
         floored = excess(estimate(error, floor)) < NEAR
         apart = behind > sure(error.shape[1]) * spread
-        apart &= ~(floored & floored[order[0]])
-        return cls(order, behind, spread, ~apart, behind <= 2 * spread, floored)
+        tied = ~apart | (floored & floored[order[0]])
+        return cls(order, behind, spread, tied, ~apart, behind <= 2 * spread, floored)
 
 
 @functools.cache
@@ -366,6 +368,12 @@ def estimate(error: np.ndarray, floor: np.ndarray) -> Estimate:
     mean, spread = mean_and_error(error, axis=-1)
     of_means = float(np.std(floor, ddof=1)) / math.sqrt(error.shape[-1])
     return Estimate(mean, spread, float(np.mean(floor)), of_means)
+
+
+def in_floors(error: np.ndarray, floor: np.ndarray) -> tuple[float, float]:
+    """Mean over seeds (seeds,) in units of the mean floor (floors,), and the error of both."""
+    (mean, spread), (unit, doubt) = mean_and_error(error), mean_and_error(floor)
+    return mean / unit, math.hypot(spread, mean / unit * doubt) / unit
 
 
 def excess(found: Estimate) -> Any:
@@ -429,19 +437,21 @@ def all_table(config: Config, arrays: Arrays) -> pd.DataFrame:
         for j, budget in enumerate(config.budgets):
             rank = ranking(arrays, i, j)
             for k in rank.order:
-                found = estimate(arrays["error"][i, k, j], arrays["floor"][i])
+                errors, floor = arrays["error"][i, k, j], arrays["floor"][i]
+                found, (ratio, doubt) = estimate(errors, floor), in_floors(errors, floor)
                 rows.append({
                     "target": target, "score": score, "evaluations": budget, "sampler": NAMES[k],
                     "steps": steps_of(NAMES[k], budget), "calls": arrays["calls"][i, k, j],
                     "W1": found.value, "error": found.error, "floor": found.floor,
-                    "floor error": found.floor_error, "excess": excess(found),
+                    "floor error": found.floor_error, "W1/floor": ratio, "ratio error": doubt,
+                    "excess": excess(found),
                     "at the floor": rank.floored[k], "behind": rank.behind[k],
                     "behind error": rank.error[k], "tied with the best": rank.tied[k],
                     "within 2 errors of the best": rank.close[k],
                 })  # fmt: skip
     frame = pd.DataFrame(rows)
-    errors = ("error", "floor error", "excess", "behind", "behind error")
-    frame.attrs["digits"] = dict.fromkeys(errors, 2) | {"W1": 3, "floor": 3}
+    errors = ("error", "floor error", "ratio error", "excess", "behind", "behind error")
+    frame.attrs["digits"] = dict.fromkeys(errors, 2) | {"W1": 3, "floor": 3, "W1/floor": 3}
     return frame
 
 
@@ -492,12 +502,15 @@ def wins_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             for j in range(len(config.budgets))
             if own == score
         ]
-        tied, close = (np.array([getattr(r, key) for r in ranks]) for key in ("tied", "close"))
+        tied, even, close = (
+            np.array([getattr(r, key) for r in ranks]) for key in ("tied", "even", "close")
+        )
         ahead = tied & (tied.sum(axis=1) == 1)[:, None]
         for k, name in enumerate(NAMES):
             rows.append({
                 "score": score, "sampler": name, "best or tied": tied[:, k].sum(),
-                "within 2 errors": close[:, k].sum(), "ahead of all": ahead[:, k].sum(),
+                "best or tied, by t alone": even[:, k].sum(), "within 2 errors": close[:, k].sum(),
+                "ahead of all": ahead[:, k].sum(),
                 "of": len(ranks),
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -520,7 +533,7 @@ def first_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             ("learned score", arrays["error"][j, k, 0]),
             ("exact first step", arrays["first"][j, k]),
         ):
-            row[words], row[f"{words}, error"] = mean_and_error(errors / arrays["floor"][i].mean())
+            row[words], row[f"{words}, error"] = in_floors(errors, arrays["floor"][i])
         rows.append(row)
     frame = pd.DataFrame(rows)
     frame.attrs["digits"] = {name: 2 if "error" in name else 3 for name in frame.columns[3:]}
@@ -618,7 +631,8 @@ def draw_best(config: Config, arrays: Arrays) -> Figure:
                     if dark else "#bd1f01", mfc=None if best else "none",
                 )  # fmt: skip
         ax.axhline(len(FLOWS) - 0.5, color="white", lw=2.0)
-        ax.set_xticks(range(len(config.budgets)), list(map(str, config.budgets)), fontsize=7)
+        words = list(map(str, config.budgets))
+        ax.set_xticks(range(len(words)), words, fontsize=7, rotation=45)
         ax.set_yticks(range(len(NAMES)), [worded(name) for name in NAMES], fontsize=8)
         ax.tick_params(labelleft=ax in axes[:, 0], length=0)
         ax.set_title(f"{title_of(target)}\n{score} score", fontsize=9)
@@ -634,7 +648,7 @@ def draw_best(config: Config, arrays: Arrays) -> Figure:
     fig.suptitle(
         "The best sampler at each budget (star) and those that tie with it (circles):\n"
         f"{worded(str(most.name))} is best or ties in {counts} {most['ahead of all']}"
-        f" ({config.seeds} seeds, t-test at 1 %)",
+        f" ({config.seeds} seeds, t-test at 1 %, or both at the floor)",
         fontsize=10,
     )
     return fig
@@ -699,11 +713,14 @@ def heading(config: Config, arrays: Arrays, score: str) -> str:
             first = [first_at_floor(config, arrays, i, k) for k in range(len(NAMES))]
             least = min(n for n in (*first, math.inf) if not math.isnan(n))
             parts.append(f"{title} {least:g} ({first.count(least)} samplers)")
-        return "Exact score: the fewest evaluations at the floor:\n" + ", ".join(parts)
+        return (
+            "Exact score: the fewest evaluations from which on a sampler stays at the floor:\n"
+            + ", ".join(parts)
+        )
     name = str(favourite(config, arrays).name)
     for title, i in some:
-        found = estimate(arrays["error"][i, NAMES.index(name), -1], arrays["floor"][i])
-        ratio, error = found.value / found.floor, found.error / found.floor
+        errors = arrays["error"][i, NAMES.index(name), -1]
+        ratio, error = in_floors(errors, arrays["floor"][i])
         parts.append(f"{title} {ratio:.2f} ± {error:.2f}")
     return (
         f"Learned score ({config.seeds} networks, {config.train_steps} updates): floors left by"

@@ -479,10 +479,12 @@ def samplers(t: Tables) -> str:
     """Who is best how often, when the floor is reached, what networks leave, their first step."""
     wins: dict[str, list[int]] = {}
     for r in t.rows("samplers_wins"):
-        new = [int(r[key]) for key in ("best or tied", "ahead of all", "of")]
-        wins[r["sampler"]] = [a + b for a, b in zip(new, wins.get(r["sampler"], [0, 0, 0]))]
+        columns = ("best or tied", "ahead of all", "best or tied, by t alone", "of")
+        new = [int(r[key]) for key in columns]
+        wins[r["sampler"]] = [a + b for a, b in zip(new, wins.get(r["sampler"], [0, 0, 0, 0]))]
     most = max(wins, key=lambda name: wins[name])
-    count, alone, total = wins[most]
+    count, alone, even, total = wins[most]
+    next_one = max((name for name in wins if name != most), key=lambda name: wins[name][2])
     every = t.rows("samplers")
     few, many = every[0]["evaluations"], every[-1]["evaluations"]
     targets = list(dict.fromkeys(r["target"] for r in every))
@@ -495,8 +497,7 @@ def samplers(t: Tables) -> str:
     def left(target: str) -> str:
         wanted = {"target": target, "score": "learned", "sampler": most, "evaluations": many}
         r = t.row("samplers_all", **wanted)
-        value, error = (float(r[key]) / float(r["floor"]) for key in ("W1", "error"))
-        return f"{shown(value)} ± {shown(error, 1)}"
+        return f"{shown(r['W1/floor'])} ± {shown(r['ratio error'], 1)}"
 
     start = t.row("samplers_first", target=targets[-1], sampler="dpm_2m")
     learned, mended = (
@@ -504,9 +505,10 @@ def samplers(t: Tables) -> str:
         for words in ("learned score", "exact first step")
     )
     return (
-        f"`{most}` is best or ties with the best in {count} of {total} cases of target, score and"
-        f" budget, and ahead of all in {alone}. With the exact score of {', '.join(laws)} it is at"
-        f" the floor from {first(most)} evaluations on, DDIM from {first('ddim')}, ancestral"
+        f"`{most}` is best, not apart from the best or at the floor with it in {count} of {total}"
+        f" cases of target, score and budget, and ahead of all in {alone}; where the floor does not"
+        f" count, in {even}, `{next_one}` in {wins[next_one][2]}. With the exact score of"
+        f" {', '.join(laws)} `{most}` is at the floor from {first(most)} evaluations on, DDIM from {first('ddim')}, ancestral"
         f" sampling from {first('ancestral')}; with a learned one {many} leave"
         f" {', '.join(map(left, targets))} floors. A network's x0 at T spoils few steps: `dpm_2m`"
         f" in {few} leaves {learned} floors on {laws[-1]}, and {mended} when the exact score makes"
