@@ -34,7 +34,7 @@ from .targets import Target, log_weights, over
 from .transition import Transition
 
 _REACH = {1: 16.0, 2: 9.0}  # deviations that the sums go to, by D; h moves the bulk of a posterior
-_FAINT = {1: 20.0, 2: 12.0}  # -log of the error of a sum
+_FAINT = {1: 20.0, 2: 12.0}  # -log of the error of a sum where the components balance, for beta 1
 _CELL = {1: 8.0, 2: 30.0}  # longest cell of a quadrature, by D, in widths over slope
 _NODES = 200_000  # of a sum, at most
 _PANELS = 20_000  # of a cdf, at most
@@ -308,7 +308,8 @@ def _slope(law: GaussianMixture) -> float:
         with np.errstate(divide="ignore", invalid="ignore"):
             part = -0.5 * (b + np.copysign(np.sqrt(b * b - 4 * a * c), b))
             r = np.stack([part / a, c / part], axis=1)[..., None]
-        balance = np.where((r > 0) & (r < faint), m + r * u, m).reshape(len(P), -1, law.dim)
+        balance = m + np.where((r > 0) & (r < faint), r, 0.0) * u
+        balance = balance.reshape(len(P), -1, law.dim)
         y = np.concatenate([balance, np.broadcast_to(means, (len(P), *means.shape))], axis=1)
         slopes = np.einsum("jnd,jde->jne", y - means[:, None], P) - (y - m) @ own
         bent = np.abs(np.linalg.eigvalsh(Q)).max(axis=-1)

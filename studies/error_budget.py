@@ -1,28 +1,30 @@
 """Where does a sampler's error come from: prior, score, steps, or stopping early?
 
-A learned model is run from N(0, I) by a sampler in few steps to t_end > 0, and its end is compared
-with the law of the data. Each of these four faults is then mended alone and together with others,
-which the truth allows (see `diffscience.budget`): p_T for the prior, the oracle for the model, the
-flow or the reverse SDE for the steps, the exact way from t_end to 0 for the stopping.
+A learned model is run from N(0, sigma(T)^2 I) by a sampler in few steps to t_end > 0, and its end
+is compared with the law of the data. Each of these four faults is then mended alone and together
+with others, which the truth allows (see `diffscience.budget`): p_T for the prior, the oracle for
+the model, the flow or the reverse SDE for the steps, the exact way from t_end to 0 for the
+stopping.
 
     D = 2 E|X - Y| - E|X - X'| - E|Y - Y'|      the energy distance, of X the end from Y ~ p_0
     share of a fault = its mean contribution to D over all orders in which faults can be put in
 
-Shares add up to D exactly, and one is negative where its fault undoes a part of the others. On the
+Shares add up to D exactly (by other distances, to D less its floor, that of the exact end), and one
+is negative where its fault undoes a part of the others. On the
 line the laws of deterministic samplers follow by quadrature; all else is sampled, all runs of a
 seed with common starts and one Brownian path. Every seed has networks of its own, so that standard
 errors over seeds hold the chance of training and of sampling.
 
 Girsanov's theorem bounds the KL of the reverse SDE by the error of its score (`girsanov`):
 
-    KL(p_end || q_end) <= KL(p_T || N(0, I)) + 1/2 int E|eps_model - eps|^2 d log-SNR
+    KL(p_end || q_end) <= KL(p_T || prior) + 1/2 int E|eps_model - eps|^2 d log-SNR
 
 Beside it stand the KL of that SDE, by its Fokker-Planck equation, and that of the probability flow
 of the same model, by its own map, for which the theorem says nothing.
 
 The last part varies the ends themselves with the exact score: how much a shorter process and an
-earlier stop cost, alone, by the flow and by the reverse SDE. The flow keeps KL(p_T || N(0, I)),
-which its map is held against.
+earlier stop cost, alone, by the flow and by the reverse SDE. The flow keeps KL(p_T || prior), which
+its map is held against.
 
 Sources: Song et al. 2021, "Maximum likelihood training of score-based diffusion models", theorem 1;
 Chen et al. 2023, "Sampling is as easy as learning the score"; Shapley 1953 for the shares.
@@ -430,7 +432,7 @@ def ends_table(config: Config, arrays: Arrays) -> pd.DataFrame:
         for part in ("prior", "stopping"):
             row[f"{part}, flow"] = flow[part].value
             row |= with_errors({f"{part}, SDE": sde[part]})
-        row |= {"KL(p_T || N(0, I))": arrays["ends prior KL"][i]}
+        row |= {"KL of the prior": arrays["ends prior KL"][i]}
         row |= {
             "KL of the flow": flow_nats["prior"].value,
             "KL of the SDE": arrays["ends SDE KL"][i],
@@ -580,7 +582,7 @@ def draw_ways(config: Config, arrays: Arrays) -> Figure:
     sampler = config.samplers[j]
     fig.suptitle(
         f"{WORDS.get(sampler, sampler)} in {config.steps[s]} steps after {updates}"
-        " updates: chains and shares add up to D, the others do not",
+        " updates: what faults cost alone, one after the other, mended, and on average",
         fontsize=10,
     )
     return fig
@@ -613,14 +615,14 @@ def draw_girsanov(config: Config, arrays: Arrays) -> Figure:
                              alpha=0.25, linewidth=0)  # fmt: skip
     axes[1].set(yscale="log", xlabel="log-SNR (noise left, data right)")
     axes[1].set_title(
-        "$E|\\epsilon_{model} - \\epsilon|^2$: the bound is half its area", fontsize=10
+        "$E|\\epsilon_{model} - \\epsilon|^2$: half its area is the score's part", fontsize=10
     )
     plots.legend_below(fig, *axes, columns=4)
     sde, flow = (int(some[f"{kind} above the bound"].sum()) for kind in ("SDE", "flow"))
     count = config.seeds * len(some)
     fig.suptitle(
-        f"{WORDS[LINE]}: KL above the bound has {sde} of {count} SDEs, as Girsanov's theorem wants,"
-        f"\nand {flow} of {count} flows, of which it does not speak (means and errors of"
+        f"{WORDS[LINE]}: {sde} of {count} SDEs have a KL above the bound (by Girsanov: none),"
+        f"\n{flow} of {count} flows, of which it does not speak (means and errors of"
         f" {config.seeds} networks each)",
         fontsize=10,
     )
@@ -650,7 +652,7 @@ def draw_ends(config: Config, arrays: Arrays) -> Figure:
     plots.legend_below(fig, axes[0], columns=2)
     worst = rows.loc[rows["prior, flow"].idxmax()]
     fig.suptitle(
-        f"{WORDS[LINE]}: of KL($p_T$ || N(0, I)) = {worst['KL(p_T || N(0, I))']:.2g} nats at"
+        f"{WORDS[LINE]}: of KL($p_T$ || prior) = {worst['KL of the prior']:.2g} nats at"
         f" $\\beta_{{max}}$ = {worst['beta_max']:g} the flow keeps {worst['KL of the flow']:.2g},"
         f" the reverse SDE {worst['KL of the SDE']:.2g}",
         fontsize=10,

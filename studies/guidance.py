@@ -297,6 +297,7 @@ def followed(
     tilted, conditional = Tilted(law, CLASS, gamma), law.classes[CLASS]
     step = float(x[1, 0] - x[0, 0])
     mass = step * np.exp(log_q)
+    mass /= mass.sum()
     first, second = (step * np.abs(below - p.cdf(x)).sum() for p in (tilted, conditional))
     kl = mass @ (log_q - tilted.log_prob(x))
     return np.array([*measures(law, x, mass), first, kl, second])
@@ -882,8 +883,8 @@ def draw_densities(config: Config, arrays: Arrays) -> Figure:
     found = [(FLOW, "flow"), *((sde_name(e), f"SDE, η = {e:g}") for e in config.etas)]
     far = ", ".join(f"{main['modes', sampler]:#.2g} ({words})" for sampler, words in found)
     fig.suptitle(
-        "What guidance samples is not the tilted law: from two modes at"
-        f" γ = {middle(config):g} it ends at W1 =\n{far} from it",
+        f"From two modes at γ = {middle(config):g} guidance ends at W1 =\n{far} from the tilted"
+        " law",
         fontsize=10,
     )
     return fig
@@ -1000,12 +1001,12 @@ def draw_plane(config: Config, arrays: Arrays) -> Figure:
     fig, axes = plots.figure(
         len(config.few) - 1, len(shown), height=0.8 + 1.9 * len(config.few[1:]), share=True
     )
-    learned_ends = learned_table(config, arrays).query("law == 'plane'")["purity"].tolist()
     for i, (row, gamma) in enumerate(zip(axes, config.few[1:], strict=True), start=1):
         for ax, sampler in zip(row, shown, strict=True):
             image = plots.background(ax, arrays[f"plane {gamma:g} log density"], PLANE, depth=12.0)
             if sampler == shown[-1]:
-                x, purity = arrays["plane learned x"][i], learned_ends[i]
+                x = arrays["plane learned x"][i]
+                purity = arrays["plane learned measures"][0, i, MEASURES.index("purity")]
             else:
                 x = arrays[f"plane {gamma:g} {sampler} x"]
                 purity = arrays[f"plane {gamma:g} {sampler} measures"][10]
@@ -1062,6 +1063,10 @@ def draw_learned(config: Config, arrays: Arrays) -> Figure:
         if title != "deviation":
             ax.set_yscale("log")
             ax.yaxis.set_minor_formatter("")
+            low, high = ax.get_ylim()
+            if high < 100 * low:
+                ticks = [v for v in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if low < v < high]
+                ax.set_yticks(ticks, [f"{v:g}" for v in ticks])
     plots.legend_below(fig, axes[0, 0], axes[0, 2], axes[1, 0], columns=3)
     fig.suptitle(
         f"{config.networks} networks beside the exact guided flow (± standard error of their mean)",

@@ -30,19 +30,22 @@ Networks predict v there, see x and -lambda/8, held within what their schedule h
 start from common weights with common data, noise and u.  So a network can be sampled along any
 schedule:  training effect    its steps even in lambda, beside those of other networks
            sampling effect    exact score, the schedule's own steps
-Targets are scaled to mean 0 and variance 1 a coordinate.  The score changes, in this study, where
-E tr Cov[X_0 | X_t] is between 5 % and 95 % of tr Cov[X_0], the band.
+Targets are scaled to mean 0 and, on average, variance 1 a coordinate.  The score changes, in this
+study, where E tr Cov[X_0 | X_t] is between 5 % and 95 % of tr Cov[X_0], the band.
 
     W1     between samples and the law: on the line to the means of the n pieces of equal mass into
-           which the law is cut (off by at most their width, some 1e-3); in the plane the mean over
-           16 directions of that of the projections, which are exact mixtures too
+           which the law is cut (off by at most their width); in the plane the mean over 16
+           directions of that of the projections, which are exact mixtures too
     KL     1/2 int E|eps_model - eps|^2 dlambda over a common window, in nats: by Girsanov what the
-           score adds to the KL of the reverse SDE; by quadrature
+           score adds to the KL of the reverse SDE; by quadrature.  Under the simple weighting some
+           schedules see less than the window, g = 25^t up to 6.9, and are asked beyond
 
-Starts are scrambled Sobol points, so that a deterministic sampler's W1 has a floor of some 1e-3:
-that of a run of many steps.  The floor of ancestral sampling is that of true samples, below which
-it can come to lie, since its starts are more even than chance.  Errors are standard errors over
-seeds: of weights, data and starts; those of ratios by leaving out one seed at a time (jackknife).
+Starts are scrambled Sobol points, so that a deterministic sampler's W1 has a floor of some 3e-3 on
+the line and 1e-2 in the plane: that of a run of many steps.  The floor of ancestral sampling is
+that of true samples, which has an error of its own.  Errors are standard errors over seeds: of
+weights, data and starts; those of ratios by leaving out one seed at a time (jackknife).  The
+largest over the least of many noisy means is above 1 by chance; the tables say by how much, for
+schedules that are all equal with the same scatter.
 """
 
 from __future__ import annotations
@@ -88,6 +91,7 @@ Arrays = dict[str, np.ndarray]
 
 ANGLE = Cosine(0.0)  # alpha = cos(pi t/2), sigma = sin(pi t/2)
 EARLY = 1e-3  # where training times begin and even log-SNRs end, as a share of u
+FLIPS = 1000  # of signs, behind a ratio by chance
 RHO, SIGMA_MIN = 7.0, 0.002  # of EDM's steps
 MEAN, STD = -1.2 + math.log(2), 1.2  # of log sigma in EDM's training, for data of variance 1
 SEEN = 10.0  # log-SNRs beyond which networks see no difference
@@ -432,7 +436,7 @@ def exact_cell(config: Config, run: Run, target: str, schedule: str, sampler: st
 class Lesson:
     """How a schedule is taught: the log-SNRs that are seen, and how much each counts.
 
-    The simple weighting has all u from EARLY on, as customary; that of the bound has the window,
+    The simple weighting has all u from EARLY on; that of the bound has the window,
     where it gives every schedule the same expected loss.
     """
 
@@ -631,16 +635,31 @@ def spread(values: np.ndarray) -> float:
     return float(mean.max() / mean.min())
 
 
+def by_chance(values: np.ndarray) -> float:
+    """`spread` of schedules that are all equal, with the scatter over seeds of (schedules, seeds).
+
+    Deviations of the logarithms within each seed, under random signs.
+    """
+    n, logs = values.shape[-1], np.log(values)
+    off = logs - logs.mean(axis=0)
+    off = (off - off.mean(axis=1, keepdims=True)) * math.sqrt(n / (n - 1))
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, *off.shape))
+    return float(np.exp(np.ptp((signs * off).mean(axis=-1), axis=1)).mean())
+
+
 def parts(table: np.ndarray) -> np.ndarray:
     """Shares of the variance of log W1 (taught by, way, seeds): of training, way, and the rest.
 
-    Two-way analysis of variance of the means over seeds; the rest is interaction and the noise of
-    the means.
+    Two-way analysis of variance of the means over seeds, less what the scatter over seeds adds to
+    the two (nothing is known of it from one seed); the rest is interaction and chance.
     """
-    mean = np.log(table).mean(axis=2)
-    total = np.var(mean)
-    training, way = np.var(mean.mean(axis=1)) / total, np.var(mean.mean(axis=0)) / total
-    return np.array([training, way, 1 - training - way])
+    logs, n = np.log(table), table.shape[2]
+    total, found = np.var(logs.mean(axis=2)), []
+    for own in (logs.mean(axis=1), logs.mean(axis=0)):  # a network's chance is that of all its ways
+        own = own - own.mean(axis=0)
+        noise = np.var(own, axis=1, ddof=1).mean() / n if n > 1 else 0.0
+        found.append((np.var(own.mean(axis=1)) - noise) / total)
+    return np.array([*found, 1 - sum(found)])
 
 
 # ---------------------------------------------------------------- tables
@@ -688,6 +707,8 @@ def effects_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             row["least"], row["of"] = mean.min(), names[np.argmin(mean)]
             row["largest"], row["of it"] = mean.max(), names[np.argmax(mean)]
             row["largest/least"], row["ratio, error"] = jackknife(spread, values)
+            row["by chance"] = by_chance(values)
+            row["steps"] = config.pairs if measure == "W1" else math.nan
             row["share of var log W1"], row["share, error"] = part.get(effect, (math.nan,) * 2)
             rows.append(row)
     return _digits(rows)
@@ -896,7 +917,9 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
         for name in config.schedules:
             mean, error = mean_and_error(exact_of(arrays, target, name, sampler), axis=1)
             ax.errorbar(config.steps, mean, error, label=name, capsize=1.5, **look(name))
-        ax.axhline(floors_of(arrays, target, sampler).mean(), color="0.4", ls=":", label="floor")
+        floor, doubt = mean_and_error(floors_of(arrays, target, sampler))
+        ax.axhline(floor, color="0.4", ls=":", label="floor ± 2 errors")
+        ax.axhspan(floor - 2 * doubt, floor + 2 * doubt, color="0.85", lw=0)
         ax.set(xscale="log", yscale="log")
         plain(ax.yaxis)
         ax.set_xticks(config.steps, config.steps)

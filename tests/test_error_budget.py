@@ -113,7 +113,7 @@ def test_the_ends_cost_more_the_nearer_they_are(arrays: dict[str, np.ndarray]) -
     prior = rows[rows["t_end"] == TINY.end].set_index("beta_max")
     assert prior.loc[4.0, "prior, flow"] > 10 * prior.loc[20.0, "prior, flow"] > 0
     assert prior.loc[4.0, "prior, SDE"] < prior.loc[4.0, "prior, flow"]
-    kl, kept, sde = ("KL(p_T || N(0, I))", "KL of the flow", "KL of the SDE")
+    kl, kept, sde = ("KL of the prior", "KL of the flow", "KL of the SDE")
     assert prior.loc[4.0, kept] == pytest.approx(prior.loc[4.0, kl], rel=0.01)
     assert prior.loc[20.0, kept] != pytest.approx(prior.loc[4.0, kl], rel=0.5)
     assert prior.loc[4.0, sde] < 0.9 * prior.loc[4.0, kl]
@@ -197,13 +197,16 @@ def test_the_committed_budgets() -> None:
         total = sum(float(r[part]) for part in PARTS)
         assert total == pytest.approx(float(r["D"]), rel=1e-6, abs=1e-9)
         assert abs(float(r["exact end"])) <= 15 * float(r["exact end error"])
+    for r in rows("_metrics"):
+        total = sum(float(r[part]) for part in PARTS)
+        assert total == pytest.approx(float(r["D"]) - float(r["floor"]), rel=1e-6, abs=1e-9)
     nats = [r for r in rows("_girsanov") if r["KL of the SDE"]]
     assert len(nats) >= 3
     for r in nats:
         assert int(r["networks"]) >= 8 and float(r["SDE above the bound"]) == 0
         assert 0 < float(r["KL of the SDE"]) < float(r["bound"])
     for r in rows("_ends"):
-        kept, kl = float(r["KL of the flow"]), float(r["KL(p_T || N(0, I))"])
+        kept, kl = float(r["KL of the flow"]), float(r["KL of the prior"])
         assert kept == pytest.approx(kl, rel=2e-3)
         assert float(r["KL of the SDE"]) < kl
 

@@ -414,6 +414,19 @@ def test_a_diffused_tilt_of_unequal_widths_about_one_mean(inside: float, outside
         np.testing.assert_allclose(moved.cdf(x[:, None]).ravel(), below, atol=1e-8)
 
 
+def test_a_tilt_of_round_laws_of_one_width() -> None:
+    """Planes between the components, which rays along the axes miss; log h is a logistic curve."""
+    base = Labelled(
+        ds.GaussianMixture([0.5, 0.5], [[1.0, 0.0], [-1.0, 0.0]], np.ones((2, 2))), [0, 1]
+    )
+    x, y = np.array([[0.3, 2.0]]), np.linspace(-12.0, 12.0, 20_001)
+    q = np.exp(-0.5 * (y - 1) ** 2) * (1 + np.exp(-2 * y)) ** -2.0  # N(1, 1) p(c|y)^2
+    moved, var = Tilted(base, 0, 3.0).diffuse(ds.Transition(1.0, 0.5)), 0.5
+    p = np.trapezoid(q * np.exp(-0.5 * (x[0, 0] - y) ** 2 / var), y) / np.trapezoid(q, y)
+    p *= math.exp(-0.5 * 4.0 / 1.5) / (2 * math.pi) / math.sqrt(var * 1.5)
+    assert float(moved.log_prob(x)[0]) == pytest.approx(math.log(p), abs=1e-6)
+
+
 def test_a_diffused_tilt_of_unequal_widths_in_the_plane() -> None:
     """Round laws about one mean: density and score by sums over radii and Bessel's function."""
     base = Labelled(

@@ -5,6 +5,7 @@ Statistical limits: |z| < 4.9 is a false-alarm rate of 1e-6; seeds are stated.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 import sys
@@ -331,6 +332,26 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     mean = arrays["plane learned distance"][:, 1].mean()
     assert tables["learned"]["distance of samples"].iloc[3] == pytest.approx(mean)
     assert len(tables["eps"]) == 2 * 2 * TINY.levels
+
+
+def test_the_committed_samples_of_the_plane() -> None:
+    """Full mode, within 5 errors: at gamma 1 all have the purity of the law itself; beyond, the
+    flow's is another, and Langevin steps mixed in come nearer to the tilted law.
+    """
+    text = (FILE.parents[1] / "figures" / "guidance_plane.csv").read_text("utf-8")
+    rows = {(float(r["gamma"]), r["sampler"]): r for r in csv.DictReader(text.splitlines())}
+
+    def off(gamma: float, sampler: str) -> float:
+        exact, own = rows[gamma, f"{study.TILTED}, exactly"], rows[gamma, sampler]
+        return (float(own["purity"]) - float(exact["purity"])) / float(own["purity, error"])
+
+    for sampler in (study.TILTED, study.FLOW, "SDE", study.MIXED):
+        assert abs(off(1.0, sampler)) < 5
+    key = "sliced W1 to the tilted law"
+    for gamma in (3.0, 8.0):
+        flow, mixed = (float(rows[gamma, s][key]) for s in (study.FLOW, study.MIXED))
+        assert mixed < flow / 2
+    assert abs(off(8.0, study.FLOW)) > 5
 
 
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
