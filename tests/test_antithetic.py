@@ -161,9 +161,8 @@ def test_every_way_has_the_same_mean(objective: str) -> None:
 
 
 def test_scatter_is_that_of_theory() -> None:
-    """Batches of 32, 4,000 of them, against the integrals over t; that of the wrong way is not.
-
-    Errors of both from blocks; seeds 1 to 3.
+    """Batches of 32, 4,000 of them, against the integrals over t; a lattice is not as independent
+    times are. Errors from blocks, and 2 % for the integrals; seeds 0 to 4.
     """
     config = dataclasses.replace(FULL, rows=4096)
     t = study.Nodes.of(config).t
@@ -180,11 +179,9 @@ def test_scatter_is_that_of_theory() -> None:
             scatter = 32 * found.var(axis=1, ddof=1).sum(axis=-1)
             value, error = scatter.mean(), scatter.std(ddof=1) / 20**0.5
             error = np.hypot(error, 0.02 * value)  # of the integrals, from 4,096 rows a node
-            for other in theory:
-                if other == way:
-                    assert abs(value - theory[way]) < 4.9 * error
-        # Pairs and lattices matter here, so that taking one for the other would be seen.
-        assert theory["stratified"] < 0.8 * theory["independent"]
+            assert abs(value - theory[way]) < 4.9 * error
+            if way == "stratified":
+                assert abs(value - theory["independent"]) > 4 * error
 
 
 def test_the_best_law_of_times_is_the_best() -> None:
