@@ -11,7 +11,7 @@ d = 0 is no average.  A plain one looks back on 1/(1 - d) updates.  It takes out
 the gradient leaves in the weights (Polyak and Juditsky 1992 for the even mean), and it lags: as
 long as n is not many times 1/(1 - d), it holds the share d^(n-1) of theta_1, which has learned
 nothing.  One with a warm-up is of mean age (n + 1)/10 until its decay reaches d; here it has the
-longest.  Ho et al. 2020 use d = 0.9999 (appendix B), Song and Ermon 2020 d = 0.999 (section 3.4),
+longest.  Ho et al. 2020 use d = 0.9999 (appendix B), Song and Ermon 2020 d = 0.999,
 both over some 10^5 updates and more.
 
 Three schedules of Adam's rate, of `steps` updates at most:
@@ -25,7 +25,7 @@ trainings of other lengths are the same trajectory where the rate is constant, a
 their own where it falls.  Networks predict eps, by its squared error at uniform times (L_simple of
 Ho et al. 2020).
 
-Measured at even quadrature nodes in the log-SNR r from t = T to `end`, by the quadrature of p_t:
+Measured at the nodes of even panels of the log-SNR r from t = T to `end`, by the quadrature of p_t:
 
     relative error  E|s_model - s|^2/E|s|^2 at r, and its mean over r
     nats            1/2 int E|eps_model - eps|^2 dr = 1/2 int g^2 E|s_model - s|^2 dt, Girsanov's
@@ -33,10 +33,9 @@ Measured at even quadrature nodes in the log-SNR r from t = T to `end`, by the q
     W1              of samples by DPM-Solver++ 2M from p_T: on the line of even quantiles, against
                     the exact quantiles; in the plane sliced, against true samples
 
-The floor of the first two is 0; for single networks the quadrature is off by 2 % rms on the line,
-by 0.3 % in the plane.  The floor of W1 is what the exact score has with the same starts, steps and
-true samples.  Errors are standard errors over seeds, those of ratios paired; the best decay is that
-of the least mean nats of the same seeds.
+The floor of the first two is 0.  The floor of W1 is what the exact score has with the same starts,
+steps and true samples.  Errors are standard errors over seeds, those of ratios paired; the best
+decay is that of the least mean nats of the same seeds.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ A chain steps back from k to k - 1 by N(mean(x_k), S), and the variational bound
 is least where S = Cov[x_(k-1) | x_k] + c^2 d d^T, d the error of the model's x0 (`variances`). Here
 
     btilde, beta   the two ends, right for a single point and for N(0, I)       (Ho et al. 2020)
-    analytic       the best number for each step, from E|eps|^2 of the model    (Bao et al. 2022)
+    analytic       the best number for each step, from E|eps|^2 of the model    (Bao et al. 2022);
+                   the best with the exact mean, for a learned one leaves its error out
     learned        log S = v log beta + (1 - v) log btilde, v a network's       (Nichol and Dhariwal
                    2021, eq. 15), trained with L_simple + lambda L_vlb, the mean held fixed in
                    L_vlb; lambda = 0.001 as there, or 1
     diagonal, full the exact posterior covariance of the oracle, or its diagonal
-    carried        the v of that diagonal on the long chain, used on a strided one: what a network
-                   trained on the long chain can do at best
+    carried        the v of that diagonal on the long chain, used on a strided one: what the best
+                   v of the long chain does there
     best           the least of all diagonals for the mean that is used: what `learned` aims at
 
 each with the exact mean and with the learned one. Every term is an integral over x_k, given which
@@ -51,7 +52,7 @@ from diffscience import ensembles, gallery, grids, losses, metrics, nets, plots,
 from diffscience import variances as of_steps
 from diffscience.chain import Chain
 from diffscience.errors import ArgumentError, number, whole
-from diffscience.estimates import mean_and_error
+from diffscience.estimates import Estimate, mean_and_error
 from diffscience.mixture import GaussianMixture
 from diffscience.models import Model, Oracle
 from diffscience.network import Network
@@ -770,7 +771,7 @@ LOOK = {
     "strong": (plots.COLORS[9], "o", "learned, $\\lambda = 1$"),
     "carried": (plots.COLORS[3], "P", "exact $v$ of the long chain"),
     "diagonal": ("black", "D", "exact, diagonal"),
-    "full": ("0.5", "x", "exact, full"),
+    "full": (plots.COLORS[5], "x", "exact, full"),
 }
 
 
@@ -806,7 +807,8 @@ def curves(
         ax.set_xlabel("steps of the strided chain")
     law = config.laws[-1]
     told = ", ".join(
-        f"{of(config, arrays, law, 'learned', c)[0].mean():.3f} ({LOOK[c][2].partition(', d')[0]})"
+        f"{Estimate(*mean_and_error(of(config, arrays, law, 'learned', c)[0]))}"
+        f" ({LOOK[c][2].partition(', d')[0]})"
         for c in names
     )
     words = f"{WORDS.get(law, law)}, {values[0]} steps, learned mean:\n{told}"
@@ -833,7 +835,7 @@ def draw_steps(config: Config, arrays: Arrays) -> Figure:
             k = np.arange(1, steps + 1)
             small, number_of, centre, spread = exact_of(arrays, "of_beta", law, steps)[:, :steps]
             ax.axhline(1.0, color=LOOK["beta"][0], label=LOOK["beta"][2])
-            ax.plot(k, small, color=LOOK["btilde"][0], label=LOOK["btilde"][2])
+            ax.plot(k, small, color=LOOK["btilde"][0], label="$\\tilde\\beta$ ($k = 1$: that of 2)")
             ax.plot(k, number_of, "--", color=LOOK["analytic"][0], label=LOOK["analytic"][2])
             ax.fill_between(
                 k, centre * np.exp(-spread), centre * np.exp(spread), color="0.85", lw=0,
@@ -873,7 +875,7 @@ def draw_samples(config: Config, arrays: Arrays) -> Figure:
     for law, row in zip(config.laws, axes):
         floor = exact_of(arrays, "floors", law, config.few[0])
         for ax in row:
-            ax.axhspan(floor.mean() - floor.std(), floor.mean() + floor.std(), color="0.9", lw=0)
+            ax.axhspan(*(floor.mean() + np.array([-1, 1]) * floor.std(ddof=1)), color="0.9", lw=0)
             ax.axhline(
                 floor.mean(), color="0.4", lw=1.0, ls="--", label="floor: true samples ± deviation"
             )

@@ -27,6 +27,7 @@ import numpy as np
 
 from diffscience import gallery, plots
 from diffscience.errors import ArgumentError
+from diffscience.estimates import Estimate
 from diffscience.runner import question
 from diffscience.study import Run, Study, run_file
 
@@ -79,6 +80,11 @@ def shown(value: Any, digits: int = 2) -> str:
     """
     value = float(value)
     return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
+
+
+def near(r: Row, value: str, error: str) -> str:
+    """A value with the digits that its error leaves."""
+    return str(Estimate(float(r[value]), float(r[error])))
 
 
 # Answers ----------------------------------------------------------------------------------------
@@ -609,10 +615,10 @@ def weightings(t: Tables) -> str:
         f"In a short training at uniform times the flow of two modes on a line has its least KL"
         f" with {told(line)}, that of eight in the plane with {told(plane)}; samples are nearest"
         f" with {nearest(line)} and {nearest(plane)}. The likelihood weighting, g², has"
-        f" {kl(of(line, 'bound'))} and {kl(of(plane, 'bound'))}, and even by its own loss an excess of {excess} over the least"
-        f" possible where others reach {least}: its gradient is so noisy that uniform times need"
-        f" {costs} times the rows of the best times. Uniform on the score has"
-        f" {kl(of(line, 'score'))} and {kl(of(plane, 'score'))}, on x0 {kl(of(line, 'x0'))} and"
+        f" {kl(of(line, 'bound'))} and {kl(of(plane, 'bound'))}, and even by its own loss an excess"
+        f" of {excess} over the least possible where others reach {least}: its gradient is so noisy"
+        f" that uniform times need {costs} times the rows of the best times. Uniform on the score"
+        f" has {kl(of(line, 'score'))} and {kl(of(plane, 'score'))}, on x0 {kl(of(line, 'x0'))} and"
         f" {kl(of(plane, 'x0'))}."
     )
 
@@ -712,8 +718,12 @@ def ema(t: Tables) -> str:
             for target in ("julia_bimodal", "eight_gaussians")
         ]
         return " and ".join(
-            f"{shown(r['best/none'])} ± {shown(r['best/none error'], 1)} (decay"
-            f" {float(r['best decay']):g})"
+            f"{near(r, 'best/none', 'best/none error')}"
+            + (
+                " (none better than no average)"
+                if "0" in r["as good"].split(", ")
+                else f" (decay {float(r['best decay']):g})"
+            )
             for r in found
         )
 
@@ -736,28 +746,34 @@ def learned_variance(t: Tables) -> str:
     def nats(variance: str) -> str:
         found = t.row("learned_variance", law=law, variance=variance)
         name = "bound - entropy, learned mean"
-        return f"{shown(found[name], 3)} ± {shown(found[name + ', error'], 1)}"
+        return near(found, name, f"{name}, error")
+
+    def apart(variance: str) -> str:
+        return near(t.row("learned_variance", law=law, variance=variance), *far)
 
     def of(objective: str, name: str) -> str:
         found = t.row("learned_variance_objectives", law=law, objective=objective)
-        return f"{shown(found[name])} ± {shown(found[name + ', error'], 1)}"
+        return near(found, name, f"{name}, error")
 
     steps = t.rows("learned_variance")[0]["steps"]
     strong, name, cost = "hybrid, lambda = 1", "bound - entropy", "cost, exact mean"
+    far = ("distance", "distance, error")
     long = {r["variance"]: r for r in t.rows("learned_variance_bounds") if r["law"] == law}
     best, one, beta = (
         float(long[variance]["bound - entropy, exact mean"])
         for variance in ("exact, diagonal", "analytic", "beta")
     )
     return (
-        "In part, in so short a training: beside the exact one (diagonal), with the exact mean and"
+        "Beside the exact one (diagonal), with the exact mean and"
         f" the whole chain to {plane}, it costs {of('hybrid', cost)} nats learned with λ = 0.001"
         f" and {of(strong, cost)} with λ = 1; β costs {shown(beta - best)}, Analytic-DPM's"
         f" {shown(one - best)}. {steps} steps with the learned mean lie {nats('btilde')} nats above"
         f" the entropy with β̃, {nats('beta')} with β, {nats('analytic')} with Analytic-DPM's,"
         f" {nats('learned')} and {nats('learned, lambda = 1')} with those learned, and"
-        f" {nats('exact, diagonal')} with the exact diagonal. By importance L_vlb ends at"
-        f" {of('bound, importance', name)} instead of {of('bound', name)}."
+        f" {nats('exact, diagonal')} with the exact diagonal; their samples are {apart('btilde')},"
+        f" {apart('beta')}, {apart('analytic')}, {apart('learned')}, {apart('learned, lambda = 1')}"
+        f" and {apart('exact, diagonal')} away in W1. By importance the bound of L_vlb ends"
+        f" {of('bound, importance', name)} nats above the entropy instead of {of('bound', name)}."
     )
 
 

@@ -218,8 +218,14 @@ def test_bounds_of_networks_are_those_that_are_drawn(name: str) -> None:
             if choice == "learned":
                 twin = found["gap"][1 - s, study.CHOICES.index(choice)] + law.entropy()
                 assert abs(drawn.total - twin) > LIMIT * drawn.error
-                exact = found["alone"][s] + law.entropy()
-                assert abs(drawn.total - exact) > LIMIT * drawn.error
+                alone = found["alone"][s] + law.entropy()
+                assert abs(drawn.total - alone) > LIMIT * drawn.error
+
+                def with_exact_mean(m: Any, x: Any, s_: Any, t: Any, own: Any = model) -> Any:
+                    return oracle.x0(x, t), variances.learned(own, x, s_, t)[1]
+
+                apart = bounds.bound(oracle, x0, 6, variance=with_exact_mean)
+                assert abs(apart.total - alone) < LIMIT * apart.error
         best = found["gap"][s, study.CHOICES.index("best")]
         others = [study.CHOICES.index(c) for c in study.CHOICES if c not in ("best", "full")]
         assert np.all(found["gap"][s, others] >= best - 1e-12)
