@@ -18,6 +18,7 @@ import torch
 from diffscience import Network, Oracle, gallery, losses, metrics, nets, runner, times, train
 from diffscience.ensembles import Ensemble
 from diffscience.errors import ArgumentError
+from diffscience.models import Model
 from diffscience.quadrature import panels
 from diffscience.study import Run
 from diffscience.train import History
@@ -175,6 +176,24 @@ def test_nats_are_girsanovs_bound() -> None:
     exact = float(nats_by_time(alone, LINE, config.end))
     assert nats[2, 1] == pytest.approx(exact, rel=1e-4)
     assert 2 * nats[2, 1] != pytest.approx(exact, rel=1e-4)
+
+
+def test_distances_and_sizes_are_those_of_the_law() -> None:
+    """Even quantiles moved by 0.3 are 0.3 away, and a model that answers 0 is off by the size."""
+    config = dataclasses.replace(TINY, samples=400, panels=2)
+    even = LINE.quantile((np.arange(400) + 0.5) / 400).reshape(1, 400, 1)
+    moved = np.concatenate([even + 0.3, even - 0.3])
+    np.testing.assert_allclose(study.distances(config, moved, LINE, Run(1)), 0.3, rtol=2e-3)
+
+    class Nothing(Model):
+        process = study.PROCESS
+
+        def eps(self, x: Any, t: Any) -> Any:
+            return 0.0 * x
+
+    for target, law in (("julia_bimodal", LINE), ("eight_gaussians", PLANE)):
+        size = study.exact(config, Run(1), target)["size"]
+        np.testing.assert_allclose(study.eps_errors(config, Nothing(), law), size, rtol=1e-6)
 
 
 def test_a_cell_has_every_average_in_its_place(arrays: dict[str, np.ndarray]) -> None:
