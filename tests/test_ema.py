@@ -188,7 +188,7 @@ def test_distances_and_sizes_are_those_of_the_law() -> None:
     class Nothing(Model):
         process = study.PROCESS
 
-        def eps(self, x: Any, t: Any) -> Any:
+        def score(self, x: Any, t: Any) -> Any:
             return 0.0 * x
 
     for target, law in (("julia_bimodal", LINE), ("eight_gaussians", PLANE)):
