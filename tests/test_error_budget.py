@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from diffscience import budget, girsanov, runner, samplers
-from diffscience.budget import PARTS
+from diffscience.budget import PARTS, Bench
 from diffscience.errors import ArgumentError
 from diffscience.study import Run
 
@@ -162,6 +162,25 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
         size = len(plots.save(figures[""], {})[0])
     assert list(figures) == ["", "eight_gaussians", "parts", "ways", "girsanov", "ends"]
     assert 10_000 < size < 1_000_000
+
+
+@pytest.mark.parametrize("name", STUDY.config.laws)
+def test_the_reference_has_steps_enough(name: str) -> None:
+    """Half of its steps cost D no more than 2e-4, seeds 1 to 4, on the line and in the plane, where
+    as many of ancestral sampling cost more.
+    """
+    config = STUDY.config
+    oracle = study.oracle_of(config, name)
+    fine, cost = study.fine_of(config, oracle), {}
+    for sampler in ("dpm_2m_sde", "ancestral"):
+        runs = [
+            Bench(oracle, fine, n=config.points, seed=seed, tolerance=config.tolerance).budget(
+                oracle, samplers.ALL[sampler], fine[::2]
+            )
+            for seed in range(1, 5)
+        ]
+        cost[sampler] = np.mean([run.alone()["discretisation"].value for run in runs])
+    assert abs(cost["dpm_2m_sde"]) < 2e-4 < cost["ancestral"]
 
 
 def test_a_bar_is_signed(arrays: dict[str, np.ndarray]) -> None:
