@@ -580,7 +580,7 @@ def _story(config: Config, arrays: Arrays) -> Figure:
         )
         outside = np.mean(np.abs(x) > 7)
         title += f" (one of {len(measured)} networks)" if several else ""
-        error = f" ± {m['W1 error']:.1g}" if several else ""
+        error = f" ± {m['W1 error']:.1g} (mean)" if several else ""
         ax.set_title(f"{title}\nW1 {m['W1']:.3g}{error}, floor {m['W1 floor']:.2g}", fontsize=10)
         text = f"std {m['std']:.4g}\nP(x < 0) {m['P(x < 0)']:.3f}"
         text += f"\n{outside:.1%} outside" if outside else ""

@@ -806,11 +806,12 @@ def curves(
     for ax in axes[-1]:
         ax.set_xlabel("steps of the strided chain")
     law = config.laws[-1]
-    told = ", ".join(
+    each = [
         f"{Estimate(*mean_and_error(of(config, arrays, law, 'learned', c)[0]))}"
         f" ({LOOK[c][2].partition(', d')[0]})"
         for c in names
-    )
+    ]
+    told = ", ".join(each[:2]) + ",\n" + ", ".join(each[2:])
     words = f"{WORDS.get(law, law)}, {values[0]} steps, learned mean:\n{told}"
     fig.suptitle(f"{title} ({config.seeds} networks ± standard error)\n{words}", fontsize=9)
     return fig, axes
