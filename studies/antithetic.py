@@ -43,6 +43,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -719,10 +720,10 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
         if objective == config.objectives[0]:
             ax.set_ylabel("variance / independent")
     plots.legend_below(fig, places[0][0], columns=4)
+    told = textwrap.fill(f"At the end, by more than two errors: {verdicts(arrays)}", 110)
     fig.suptitle(
         "Variance of the gradient of a batch over that with independent times"
-        f" ({config.seeds} networks ± standard error).\nAt the end, by more than two errors:"
-        f" {verdicts(arrays)}",
+        f" ({config.seeds} networks ± standard error).\n{told}",
         fontsize=8.5,
     )
     return fig
