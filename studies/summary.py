@@ -643,9 +643,9 @@ def antithetic(t: Tables) -> str:
     return (
         "Over that with independent times, for two modes on a line and eight in the plane, the"
         " variance of the gradient of L_simple at the end of training is"
-        f" {variance('simple', 'antithetic')} with pairs and {variance('simple', 'stratified')}"
-        f" with a lattice (at its start {variance('simple', 'antithetic', 'start')} and"
-        f" {variance('simple', 'stratified', 'start')}); the excess of the loss is"
+        f" {variance('simple', 'antithetic')} with pairs (at its start"
+        f" {variance('simple', 'antithetic', 'start')}) and {variance('simple', 'stratified')} with"
+        f" a lattice (at its start {variance('simple', 'stratified', 'start')}); the excess of the loss is"
         f" {excess('simple', 'antithetic')} with pairs, {excess('simple', 'stratified')} with a"
         f" lattice. For the bound, times drawn in proportion to its weight have the variance"
         f" {variance('bound', 'importance')} and the excess {excess('bound', 'importance')}; on a"
@@ -847,7 +847,8 @@ def error_budget(t: Tables) -> str:
     line = [r for r in every if r["law"] == "julia_bimodal"]
 
     def part(r: Row, column: str) -> str:
-        return f"{shown(r[column])} ± {shown(r[f'{column} error'], 1)}"
+        sure = float(r[f"{column} error"]) == 0  # by quadrature, with the exact score
+        return shown(r[column]) + ("" if sure else f" ± {shown(r[f'{column} error'], 1)}")
 
     runs = sorted((r for r in line if r["sampler"] == "ancestral"), key=lambda r: int(r["steps"]))
     told = " and ".join(
