@@ -645,9 +645,9 @@ def antithetic(t: Tables) -> str:
         " variance of the gradient of L_simple at the end of training is"
         f" {variance('simple', 'antithetic')} with pairs (at its start"
         f" {variance('simple', 'antithetic', 'start')}) and {variance('simple', 'stratified')} with"
-        f" a lattice (at its start {variance('simple', 'stratified', 'start')}); the excess of the loss is"
-        f" {excess('simple', 'antithetic')} with pairs, {excess('simple', 'stratified')} with a"
-        f" lattice. For the bound, times drawn in proportion to its weight have the variance"
+        f" a lattice (at its start {variance('simple', 'stratified', 'start')}); the excess of the"
+        f" loss is {excess('simple', 'antithetic')} with pairs, {excess('simple', 'stratified')}"
+        f" with a lattice. For the bound, times drawn in proportion to its weight have the variance"
         f" {variance('bound', 'importance')} and the excess {excess('bound', 'importance')}; on a"
         f" lattice {variance('bound', both)} and {excess('bound', both)}."
     )
