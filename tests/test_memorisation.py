@@ -142,7 +142,7 @@ def test_errors_are_those_of_the_metric() -> None:
     """`metrics.fisher_error` on points of its own, 20,000; ours 16,384. Seeds 5, 6; |z| < 4.9."""
     config = dataclasses.replace(TINY, draws=16384, levels=(3, 5))
     at, points = yardstick(config, 5), LAW.sample(32, 2)
-    about, oracle = study.facts(config, points[None], at.noise), study.truth(config)
+    about, oracle = study.facts(config, points[None], [at.noise]), study.truth(config)
     memory = study.memory_of(config, points)
     model = Between(oracle, memory, 0.5)
     scores = Between(oracle, memory, 0.5)
@@ -171,7 +171,7 @@ def test_losses_are_least_at_their_own_score() -> None:
     """
     config = dataclasses.replace(TINY, draws=16384, levels=(3, 5))
     at, points = yardstick(config, 7), LAW.sample(32, 2)
-    about = study.facts(config, points[None], at.noise)
+    about = study.facts(config, points[None], [at.noise])
     memory = study.memory_of(config, points)
     x = study.noised(config, at.fresh, at.noise)
     for i, k in enumerate(config.levels):
