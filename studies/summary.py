@@ -672,8 +672,8 @@ def parameterisations(t: Tables) -> str:
         beside = f" (within two errors: {', '.join(near)})" if near else ""
         return (
             f"on {laws[target]} {some[0]['predicts']} costs least, {number(some[0], 'nats')}"
-            f" nats{beside}, eps {number(row_of(some, 'eps'), 'to the least')} times that, x0"
-            f" {number(row_of(some, 'x0'), 'to the least')} times"
+            f" nats{beside}, eps {number(row_of(some, 'eps'), 'to the least')} times that,"
+            f" {some[-1]['predicts']} {number(some[-1], 'to the least')} times"
         )
 
     def row_of(some: list[Row], predicts: str) -> Row:
@@ -1124,12 +1124,13 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
     answers, numbers = [], []
     for name, answer in ANSWERS.items():
         try:
-            answers.append(answer(t))
-            numbers += [(name, n) for n in NUMBERS.get(name, lambda _: iter(()))(t)]
-        except (ArgumentError, LookupError, ValueError, ZeroDivisionError) as error:
+            told = answer(t), [(name, n) for n in NUMBERS.get(name, lambda _: iter(()))(t)]
+        except (ArgumentError, LookupError, StopIteration, ValueError, ZeroDivisionError) as error:
             if config.strict:
                 raise ArgumentError(f"tables of {name}", "answer its question", error) from error
-            answers.append(f"(Not told by these tables: {type(error).__name__}.)")
+            told = f"(Not told by these tables: {type(error).__name__}.)", []
+        answers.append(told[0])
+        numbers += told[1]
     return {
         "study": list(ANSWERS), "question": questions, "answer": answers,
         "headline study": [name for name, _ in numbers] or [""],
