@@ -79,6 +79,19 @@ def test_what_tables_do_not_tell() -> None:
     assert dataclasses.asdict(STUDY.quick) == {"strict": False}
 
 
+def test_a_study_without_its_headline_has_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick tables may answer and lack a number, or the other way round."""
+
+    def lacking(tables: Any) -> Any:
+        raise StopIteration
+
+    for where, told in (("ANSWERS", lambda tables: "told"), ("NUMBERS", lacking)):
+        monkeypatch.setitem(getattr(study, where), "ncsn", told)
+        found = STUDY.compute(STUDY.quick, Run(0))
+        assert len(found["answer"]) == len(found["study"]) == len(study.ANSWERS)
+    assert found["answer"][found["study"].index("ncsn")].startswith("(Not told")
+
+
 def test_tables_and_figure(arrays: dict[str, np.ndarray], only_drawing: None) -> None:
     page = STUDY.table(STUDY.config, arrays)
     assert page[""].columns.tolist() == ["study", "question", "answer"]
