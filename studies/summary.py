@@ -772,7 +772,7 @@ def learned_variance(t: Tables) -> str:
         f" {nats('learned')} and {nats('learned, lambda = 1')} with those learned, and"
         f" {nats('exact, diagonal')} with the exact diagonal; their samples are {apart('btilde')},"
         f" {apart('beta')}, {apart('analytic')}, {apart('learned')}, {apart('learned, lambda = 1')}"
-        f" and {apart('exact, diagonal')} away in W1. By importance the bound of L_vlb ends"
+        f" and {apart('exact, diagonal')} away in sliced W1. By importance the bound of L_vlb ends"
         f" {of('bound, importance', name)} nats above the entropy instead of {of('bound', name)}."
     )
 
