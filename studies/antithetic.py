@@ -53,10 +53,10 @@ from matplotlib.figure import Figure
 
 from diffscience import (
     ensembles,
+    evaluation,
     gallery,
     grids,
     losses,
-    metrics,
     nets,
     plots,
     samplers,
@@ -176,25 +176,9 @@ def mirrored(config: Config, t: np.ndarray) -> np.ndarray:
     return np.asarray(PROCESS.T * (1 + config.earliest) - t)
 
 
-@dataclasses.dataclass(frozen=True)
-class Nodes:
-    """Times t and their log-SNRs, with the weights of E_t, t uniform, and of int dr; (nodes,)."""
-
-    t: np.ndarray
-    level: np.ndarray
-    share: np.ndarray
-    width: np.ndarray
-
-    @classmethod
-    def of(cls, config: Config) -> Nodes:
-        """Gauss-Legendre in the log-SNR, from the noise to the data."""
-        x, w = np.polynomial.legendre.leggauss(config.nodes)
-        first = config.earliest * PROCESS.T
-        low, high = (float(PROCESS.log_snr(t)) for t in (PROCESS.T, first))
-        level, width = low + 0.5 * (high - low) * (x + 1), 0.5 * (high - low) * w
-        t = np.asarray(PROCESS.time_of_log_snr(level))
-        slope = np.asarray(weightings.likelihood(PROCESS, t))  # -dr/dt
-        return cls(t, level, width / slope / (PROCESS.T - first), width)
+def nodes_of(config: Config) -> evaluation.Nodes:
+    """The times at which all is measured."""
+    return evaluation.Nodes.of(PROCESS, config.earliest, config.nodes)
 
 
 # ---------------------------------------------------------------- training
@@ -291,33 +275,6 @@ def scatter(gradients: torch.Tensor) -> float:
     return float(gradients.var(dim=0).sum())
 
 
-def row_gradients(
-    network: Network, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, blocks: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the blocks of rows: the mean of |g|^2 (blocks,), and of g (blocks, parameters).
-
-    g is the gradient of |eps - eps_model|^2. In a dense layer it is the product of the derivative
-    at its output and its input, so that one backward pass gives the sizes of all.
-    """
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    layers = [m for m in network.net.modules() if isinstance(m, torch.nn.Linear)]
-    hooks = [
-        layer.register_forward_hook(lambda _, given, out: seen.append((given[0].detach(), out)))
-        for layer in layers
-    ]
-    rows = losses.weighted(network, x0, t, noise)
-    for hook in hooks:
-        hook.remove()
-    slopes = torch.autograd.grad(rows.sum(), [out for _, out in seen])
-    size: Any = 0.0
-    means = []
-    for (h, _), d in zip(seen, slopes):
-        h, d = (a.double().reshape(blocks, -1, a.shape[-1]) for a in (h, d))
-        size = size + (d * d).sum(-1) * (1 + (h * h).sum(-1))
-        means += [torch.einsum("bni,bnj->bij", d, h).flatten(1) / h.shape[1], d.mean(1)]
-    return size.mean(1).cpu().numpy(), torch.cat(means, dim=1).cpu().numpy()
-
-
 @dataclasses.dataclass(frozen=True)
 class Gradients:
     """Of the weighted gradient w g at the nodes: E|w g|^2, and products of its means w m.
@@ -352,10 +309,10 @@ def gradients(
     config: Config, network: Network, law: str, objective: str, generator: torch.Generator
 ) -> Gradients:
     """From rows at the nodes and at their mirror images."""
-    nodes, n = Nodes.of(config), config.rows
+    nodes, n = nodes_of(config), config.rows
     t = np.concatenate([nodes.t, mirrored(config, nodes.t)])
     given = rows_of(config, law, np.repeat(t, n), generator)
-    square, means = row_gradients(network, *given, blocks=len(t))
+    square, means = evaluation.row_gradients(network, *given, blocks=len(t))
     w = np.asarray(weightings.ALL[objective](PROCESS, t))
     square, means = square * w * w, means * w[:, None]
     one, other = np.split(means, 2)
@@ -384,7 +341,7 @@ def variances(
         for own in (drawn, even)
     ]
     at = gradients(config, network, law, objective, generator)
-    t = Nodes.of(config).t
+    t = nodes_of(config).t
     density, flat = np.asarray(drawn.density(t)), np.ones(len(t))
     whole_variance = at.variance(EVEN[0], flat)
     theory = np.nan if way == "adaptive" else at.variance(way, density) / whole_variance
@@ -406,24 +363,16 @@ def oracle_of(law: str) -> Oracle:
 
 
 def errors_of(config: Config, run: Run, model: Model, law: str) -> np.ndarray:
-    """E|eps_model - E[eps | x_t]|^2 of an ensemble at the nodes, (seeds, nodes).
-
-    In the plane all have the same points, whose chance errors over seeds do not show.
-    """
-    oracle, t = oracle_of(law), Nodes.of(config).t
+    """E|eps_model - E[eps | x_t]|^2 of an ensemble at the nodes, (seeds, nodes)."""
+    oracle, seed = oracle_of(law), run.seed_for("score", law)
     n = None if oracle.law.dim == 1 else config.points
-    off = metrics.fisher_error(model, oracle, t, n, run.seed_for("score", law))
-    return np.asarray(off.value).T * np.asarray(PROCESS.var(t))
+    return evaluation.eps_errors(model, oracle, nodes_of(config).t, n, seed)
 
 
 def starts(config: Config, run: Run, law: str) -> np.ndarray:
-    """(seeds, samples, D) of p_T: on the line quantiles of a lattice with one random shift."""
-    end, n = oracle_of(law).at(PROCESS.T), config.samples
+    """(seeds, samples, D) of p_T, the same for every model."""
     draws = [run.generator("starts", law, s) for s in range(config.seeds)]
-    if end.dim > 1:
-        return np.stack([np.asarray(end.sample(n, draw)) for draw in draws])
-    lattices = [(np.arange(n) + draw.random()) / n for draw in draws]
-    return np.stack([np.asarray(end.quantile(u)) for u in lattices])
+    return evaluation.starts(oracle_of(law), config.samples, draws)
 
 
 def sampled(config: Config, model: Model, x: np.ndarray) -> np.ndarray:
@@ -438,11 +387,7 @@ def distances(config: Config, run: Run, law: str, x: np.ndarray) -> np.ndarray:
     The true samples in the energy distance are the same for every model.
     """
     truth = oracle_of(law).at(config.earliest * PROCESS.T)
-    if truth.dim == 1:
-        return np.array([metrics.wasserstein(own, truth, 0, 1, repeats=0).value for own in x])
-    seeds = [run.seed_for("distance", law, s) for s in range(len(x))]
-    found = [metrics.energy_distance(own, truth, seed, repeats=0) for own, seed in zip(x, seeds)]
-    return np.array([one.value for one in found])
+    return evaluation.distances(x, truth, [run.seed_for("distance", law, s) for s in range(len(x))])
 
 
 def cell(config: Config, run: Run, law: str, objective: str, way: str) -> Arrays:
@@ -471,7 +416,7 @@ def exact(config: Config, run: Run, law: str) -> Arrays:
     begin = starts(config, run, law)
     samples = sampled(config, oracle_of(law), begin.reshape(-1, begin.shape[-1]))
     return {
-        "best": weightings.best(oracle_of(law), Nodes.of(config).t),
+        "best": weightings.best(oracle_of(law), nodes_of(config).t),
         "distance": distances(config, run, law, samples.reshape(begin.shape)),
     }
 
@@ -512,17 +457,11 @@ class Ending:
 
 def ending(config: Config, arrays: Arrays, i: int) -> Ending:
     """Of the i-th cell."""
-    nodes, error = Nodes.of(config), arrays["error"][i]
+    nodes, error = nodes_of(config), arrays["error"][i]
     weight = np.asarray(weightings.ALL[str(arrays["objective"][i])](PROCESS, nodes.t))
     share = weight * nodes.share
     best = share @ arrays[f"exact {arrays['law'][i]} best"]
     return Ending(error @ share / best, 0.5 * error @ nodes.width, arrays["distance"][i])
-
-
-def ratio(over: np.ndarray, under: np.ndarray) -> tuple[float, float]:
-    """The ratio of two means over seeds (seeds,) and its standard error, by the delta method."""
-    value = float(over.mean() / under.mean())
-    return value, mean_and_error((over - value * under) / under.mean())[1]
 
 
 def reference(arrays: Arrays, i: int) -> int:
@@ -533,7 +472,7 @@ def reference(arrays: Arrays, i: int) -> int:
 
 def variance_ratio(arrays: Arrays, i: int, state: int) -> tuple[float, float]:
     """Variance by the way of the i-th cell over that of independent times, at its networks."""
-    return ratio(arrays["scatter"][i, state, :, 0], even_of(arrays, i, state))
+    return evaluation.ratio(arrays["scatter"][i, state, :, 0], even_of(arrays, i, state))
 
 
 def even_of(arrays: Arrays, i: int, state: int) -> np.ndarray:
@@ -555,9 +494,9 @@ def by_integrals(
     A network's variance with independent times follows from its least one: they differ by
     E|g|^2 - (E sqrt|g|^2)^2.
     """
-    share, square = Nodes.of(config).share, arrays["square"][i, state]
+    share, square = nodes_of(config).share, arrays["square"][i, state]
     even = (square @ share - (np.sqrt(square) @ share) ** 2) / (1 - arrays["least"][i, state])
-    return ratio(arrays[name][i, state] * even, even)
+    return evaluation.ratio(arrays[name][i, state] * even, even)
 
 
 # ---------------------------------------------------------------- tables
@@ -577,7 +516,7 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             row[f"variance, {state}"], row[f"{state} error"] = variance_ratio(arrays, i, k)
         own, even = (ending(config, arrays, j) for j in (i, reference(arrays, i)))
         row["excess"], row["excess error"] = mean_and_error(own.excess)
-        row["excess/independent"], row["ratio error"] = ratio(own.excess, even.excess)
+        row["excess/independent"], row["ratio error"] = evaluation.ratio(own.excess, even.excess)
         row["bound excess"], row["bound error"] = mean_and_error(own.bound)
         row["distance"], row["distance error"] = mean_and_error(own.distance)
         gap = mean_and_error(own.distance - even.distance)
@@ -601,7 +540,7 @@ def theory_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 def times_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """Densities of times at the nodes at the end of training beside the best, over uniform."""
-    rows, nodes = [], Nodes.of(config)
+    rows, nodes = [], nodes_of(config)
     for i in range(len(arrays["way"])):
         best, spread = mean_and_error(best_density(config, arrays, i))
         density = arrays["density"][i, -1].mean(axis=0)
@@ -616,7 +555,7 @@ def times_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 def best_density(config: Config, arrays: Arrays, i: int) -> np.ndarray:
     """sqrt(E|w g|^2) over its mean at the nodes, at the end of training, (seeds, nodes)."""
     root = np.sqrt(arrays["square"][i, -1])
-    return np.asarray(root / (root @ Nodes.of(config).share)[:, None])
+    return np.asarray(root / (root @ nodes_of(config).share)[:, None])
 
 
 def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -746,7 +685,7 @@ def draw_end(config: Config, arrays: Arrays) -> Figure:
                 ax.errorbar(x, mean, error, **style)
                 ax.axhline(mean[0], color=plots.COLORS[k], linewidth=0.8, linestyle=":")
             for i, end in zip(some[1:], ends[1:]):
-                value, error = ratio(end.excess, ends[0].excess)
+                value, error = evaluation.ratio(end.excess, ends[0].excess)
                 if abs(value - 1) > most * error:
                     most = abs(value - 1) / error
                     where = f"{arrays['way'][i]}, {title_of(law, objective)}: {value:.2f}"
@@ -781,7 +720,7 @@ def is_line(law: str) -> bool:
 def draw_density(config: Config, arrays: Arrays) -> Figure:
     """Densities of times by log-SNR beside the best one."""
     fig, places = panels(config, 0.9 + 2.5 * len(config.laws))
-    nodes = Nodes.of(config)
+    nodes = nodes_of(config)
     for ax, law, objective in places:
         some = cells_of(arrays, law, objective)
         slope = nodes.share / nodes.width  # of t, as a share of T, by log-SNR

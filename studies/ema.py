@@ -30,8 +30,8 @@ Measured at the nodes of even panels of the log-SNR r from t = T to `end`, by th
     relative error  E|s_model - s|^2/E|s|^2 at r, and its mean over r
     nats            1/2 int E|eps_model - eps|^2 dr = 1/2 int g^2 E|s_model - s|^2 dt, Girsanov's
                     bound on what the score costs the reverse SDE (Song et al. 2021b, theorem 1)
-    W1              of samples by DPM-Solver++ 2M from p_T: on the line of even quantiles, against
-                    the exact quantiles; in the plane sliced, against true samples
+    W1              of samples by DPM-Solver++ 2M from p_T: on the line from a lattice of
+                    quantiles, against all quantiles; in the plane sliced, against true samples
 
 The floor of the first two is 0.  The floor of W1 is what the exact score has with the same starts,
 steps and true samples.  Errors are standard errors over seeds, those of ratios paired; the best
@@ -41,6 +41,7 @@ decay is that of the least mean nats of the same seeds.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -51,14 +52,24 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from diffscience import distances as exact_distances
-from diffscience import ensembles, gallery, grids, losses, metrics, nets, plots, samplers, times
+from diffscience import (
+    ensembles,
+    evaluation,
+    gallery,
+    grids,
+    losses,
+    metrics,
+    nets,
+    plots,
+    samplers,
+    times,
+)
 from diffscience.errors import ArgumentError, number, whole
 from diffscience.estimates import Estimate, mean_and_error
+from diffscience.evaluation import times_worse
 from diffscience.models import Model, Oracle
 from diffscience.network import Network
 from diffscience.process import VP
-from diffscience.quadrature import panels
 from diffscience.study import Run, Study, run_file
 from diffscience.targets import Target
 from diffscience.train import History
@@ -69,6 +80,7 @@ PROCESS = VP()
 SCHEDULES = HIGH, LOW, FALLING = ("high", "low", "falling")
 WARM = "warm-up"
 NODES = 4  # of a panel
+SLICED = functools.partial(metrics.sliced_wasserstein, p=1)
 WORDS = {
     "julia_bimodal": "two modes on a line", "julia_trimodal": "three modes",
     "eight_gaussians": "eight Gaussians", "two_moons": "two moons",
@@ -222,42 +234,26 @@ def trajectories(
 # ---------------------------------------------------------------- compute
 
 
-def levels(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the quadrature in the log-SNR, from that of T to that of the end."""
-    low, high = (float(PROCESS.log_snr(u * PROCESS.T)) for u in (1.0, config.end))
-    return panels(np.linspace(low, high, config.panels + 1), NODES)
+def oracle_of(target: str) -> Oracle:
+    """The exact model of a law."""
+    return Oracle(gallery.ALL[target](), PROCESS)
 
 
-def eps_errors(config: Config, model: Model, law: Target) -> np.ndarray:
-    """E|eps_model - eps|^2 at the levels, (members, levels)."""
-    at = PROCESS.time_of_log_snr(levels(config)[0])
-    found = metrics.fisher_error(model, Oracle(law, PROCESS), at).value
-    return np.asarray(PROCESS.var(at) * found.T)
+def nodes_of(config: Config) -> evaluation.Nodes:
+    """The times at which all is measured."""
+    return evaluation.Nodes.of(PROCESS, config.end, NODES, config.panels)
 
 
-def starts(config: Config, law: Target, run: Run, target: str) -> np.ndarray:
-    """Points of p_T for every seed, (seeds, samples, D): even quantiles on the line."""
-    last = law.diffuse(PROCESS.at(PROCESS.T))
-    n, seeds = config.samples, range(config.seeds)
-    if law.dim == 1:
-        even = last.quantile((np.arange(n) + 0.5) / n).reshape(n, 1)
-        return np.stack([even for _ in seeds])
-    return np.stack([last.sample(n, run.generator("start", target, k)) for k in seeds])
+def starts(config: Config, run: Run, target: str) -> np.ndarray:
+    """Points of p_T for every seed, (seeds, samples, D)."""
+    draws = [run.generator("start", target, k) for k in range(config.seeds)]
+    return evaluation.starts(oracle_of(target), config.samples, draws)
 
 
-def distances(config: Config, samples: np.ndarray, law: Target, run: Run) -> np.ndarray:
+def distances(config: Config, run: Run, target: str, x: np.ndarray) -> np.ndarray:
     """W1, or sliced W1, of samples (..., seeds, n, D); the true samples are those of the seed."""
-    cells = exact_distances.QuantileCells.of(law, config.samples) if law.dim == 1 else None
-
-    def distance(x: np.ndarray, k: int) -> float:
-        if cells is not None:
-            return exact_distances.wasserstein_to_quantiles(x, cells, 1)[0]
-        seed = run.seed_for("truth", k)
-        return float(metrics.sliced_wasserstein(x, law, seed, 1, repeats=0).value)
-
-    rows = samples.reshape(-1, config.seeds, *samples.shape[-2:])
-    found = [[distance(x, k) for k, x in enumerate(row)] for row in rows]
-    return np.array(found).reshape(samples.shape[:-2])
+    seeds = [run.seed_for("truth", k) for k in range(config.seeds)]
+    return evaluation.distances(x, gallery.ALL[target](), seeds, SLICED)
 
 
 def sampled(config: Config, model: Model, start: np.ndarray) -> np.ndarray:
@@ -270,11 +266,12 @@ def judged(config: Config, run: Run, target: str, weights: np.ndarray) -> Arrays
     """Errors (averages, seeds, levels) and W1 of weights (averages, seeds, numbers)."""
     law, both = gallery.ALL[target](), weights.shape[:2]
     model = ensemble_of(config, run, law, weights.reshape(-1, weights.shape[-1]))
-    start = np.concatenate([starts(config, law, run, target)] * both[0])
+    start = np.concatenate([starts(config, run, target)] * both[0])
+    error = evaluation.eps_errors(model, oracle_of(target), nodes_of(config).t)
     ends = sampled(config, model, start).reshape(*both, *start.shape[1:])
     return {
-        "error": eps_errors(config, model, law).reshape(*both, -1),
-        "W1": distances(config, ends, law, run),
+        "error": error.reshape(*both, -1),
+        "W1": distances(config, run, target, ends),
     }
 
 
@@ -292,13 +289,12 @@ def cell(config: Config, run: Run, target: str, schedule: str) -> Arrays:
 
 def exact(config: Config, run: Run, target: str) -> Arrays:
     """E|eps|^2 at the levels, and the distances of the exact score."""
-    law = gallery.ALL[target]()
-    oracle, size = Oracle(law, PROCESS), []
-    for t in PROCESS.time_of_log_snr(levels(config)[0]):
-        x, w = oracle.at(t).quadrature()
-        size.append(float(w @ np.sum(np.square(oracle.eps(x, t)), axis=-1)))
-    ends = sampled(config, oracle, starts(config, law, run, target))
-    return {"size": np.array(size), "floor": distances(config, ends, law, run)}
+    oracle = oracle_of(target)
+    ends = sampled(config, oracle, starts(config, run, target))
+    return {
+        "size": evaluation.eps_energy(oracle, nodes_of(config).t),
+        "floor": distances(config, run, target, ends),
+    }
 
 
 def compute(config: Config, run: Run) -> Arrays:
@@ -307,7 +303,8 @@ def compute(config: Config, run: Run) -> Arrays:
     arrays = run.sweep("cells", cell, axes, config)
     found = run.sweep("exact", exact, {"target": config.targets}, config)
     arrays |= {f"exact {name}": value for name, value in found.items()}
-    arrays["log-SNR"], arrays["weight"] = levels(config)
+    nodes = nodes_of(config)
+    arrays |= {"log-SNR": nodes.level, "weight": nodes.width}
     return arrays
 
 
@@ -352,16 +349,6 @@ def found_at(config: Config, arrays: Arrays, target: str, schedule: str, length:
     relative = error / known(arrays, target, "size")
     off = relative @ weight / weight.sum()
     return Found(0.5 * error @ weight, off, arrays["W1"][at], relative)
-
-
-def times_worse(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """The geometric mean over seeds of ours/theirs and its standard error.
-
-    >>> times_worse(np.array([2.0, 2.0]), np.array([1.0, 1.0]))
-    (2.0, 0.0)
-    """
-    mean, error = mean_and_error(np.log(ours / theirs))
-    return math.exp(mean), math.exp(mean) * error
 
 
 def horizons(config: Config) -> np.ndarray:

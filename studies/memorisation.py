@@ -684,7 +684,7 @@ def draw_way(config: Config, arrays: Arrays) -> Figure:
             ax.set(xscale="log")
         top.axhline(0.0, color="black", lw=0.8)
         top.axhline(1.0, color="black", lw=0.8)
-        top.set(ylim=(-0.2, 1.5), title=f"n = {n}")
+        top.set(ylim=(-0.7, 2.6), title=f"n = {n}")
         bottom.set(ylim=(-0.2, 1e4), xlabel="$\\sigma/\\alpha$")
         bottom.set_yscale("symlog", linthresh=0.1)
     for ax in axes[:, 1:].flat:

@@ -36,8 +36,8 @@ Measured at even quadrature nodes in r from t = T to `end`, by the quadrature of
     relative error  E|s_model - s|^2/E|s|^2 at r, and its mean over r
     nats            1/2 int E|e|^2 dr = 1/2 int g^2 E|s_model - s|^2 dt, Girsanov's bound on what
                     the score costs the reverse SDE (Song et al. 2021b, theorem 1)
-    W1              of samples by DPM-Solver++ 2M from p_T: on the line of even quantiles, against
-                    the exact quantiles; in the plane sliced, against true samples
+    W1              of samples by DPM-Solver++ 2M from p_T: on the line from a lattice of
+                    quantiles, against all quantiles; in the plane sliced, against true samples
 
 The floor of the first two is 0.  The floor of W1 is what the exact score has with the same starts,
 steps and true samples.  Errors are standard errors over seeds, the same that choose the rate.
@@ -57,9 +57,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from diffscience import distances as exact_distances
 from diffscience import (
     ensembles,
+    evaluation,
     gallery,
     grids,
     losses,
@@ -72,10 +72,10 @@ from diffscience import (
 )
 from diffscience.errors import ArgumentError, number, whole
 from diffscience.estimates import Estimate, mean_and_error
+from diffscience.evaluation import times_worse
 from diffscience.models import Model, Oracle
 from diffscience.network import PREDICTIONS, Network, preconditioned
 from diffscience.process import VP
-from diffscience.quadrature import panels
 from diffscience.study import Run, Study, run_file
 from diffscience.targets import Target
 
@@ -88,6 +88,7 @@ VIEWS = ("fourier", "raw", "log")
 OBJECTIVES = COMMON, NATIVE = ("common", "native")
 FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 NODES = 4  # of a panel
+SLICED = partial(metrics.sliced_wasserstein, p=1)
 AXES = ("target", "predicts", "sees", "shape", "objective")
 WORDS = {
     "julia_bimodal": "two modes on a line", "julia_trimodal": "three modes",
@@ -135,7 +136,7 @@ class Config:
     logged: tuple[str, ...] = ("edm",)
     sized: tuple[str, ...] = ("eps",)
     shapes: tuple[str, ...] = ("64", "64-64", "32-32-32")
-    rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1)
+    rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1, 3e-1)
     fall: float = 0.01
     steps: int = 300
     batch: int = 128
@@ -280,40 +281,26 @@ def trained(
     return first.with_net(ensembles.Ensemble(members).requires_grad_(False))
 
 
-def levels(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the quadrature in the log-SNR, from that of T to that of the end."""
-    low, high = (float(PROCESS.log_snr(u * PROCESS.T)) for u in (1.0, config.end))
-    return panels(np.linspace(low, high, config.panels + 1), NODES)
+def oracle_of(target: str) -> Oracle:
+    """The exact model of a law."""
+    return Oracle(gallery.ALL[target](), PROCESS)
 
 
-def eps_errors(config: Config, model: Model, law: Target) -> np.ndarray:
-    """E|eps_model - eps|^2 at the levels, (members, levels)."""
-    at = PROCESS.time_of_log_snr(levels(config)[0])
-    found = metrics.fisher_error(model, Oracle(law, PROCESS), at).value
-    return np.asarray(PROCESS.var(at) * found.T)
+def nodes_of(config: Config) -> evaluation.Nodes:
+    """The times at which all is measured."""
+    return evaluation.Nodes.of(PROCESS, config.end, NODES, config.panels)
 
 
-def starts(config: Config, law: Target, run: Run, target: str) -> np.ndarray:
-    """Points of p_T for every seed, (seeds, samples, D): even quantiles on the line."""
-    last = law.diffuse(PROCESS.at(PROCESS.T))
-    n, seeds = config.samples, range(config.seeds)
-    if law.dim == 1:
-        even = last.quantile((np.arange(n) + 0.5) / n).reshape(n, 1)
-        return np.stack([even for _ in seeds])
-    return np.stack([last.sample(n, run.generator("start", target, k)) for k in seeds])
+def starts(config: Config, run: Run, target: str) -> np.ndarray:
+    """Points of p_T for every seed, (seeds, samples, D)."""
+    draws = [run.generator("start", target, k) for k in range(config.seeds)]
+    return evaluation.starts(oracle_of(target), config.samples, draws)
 
 
-def distances(config: Config, samples: np.ndarray, law: Target, run: Run) -> np.ndarray:
-    """W1, or sliced W1, of samples (seeds, n, D); the true samples are those of the seed."""
-    cells = exact_distances.QuantileCells.of(law, config.samples) if law.dim == 1 else None
-
-    def distance(x: np.ndarray, k: int) -> float:
-        if cells is not None:
-            return exact_distances.wasserstein_to_quantiles(x, cells, 1)[0]
-        seed = run.seed_for("truth", k)
-        return float(metrics.sliced_wasserstein(x, law, seed, 1, repeats=0).value)
-
-    return np.array([distance(x, k) for k, x in enumerate(samples)])
+def distances(config: Config, run: Run, target: str, x: np.ndarray) -> np.ndarray:
+    """W1, or sliced W1, of samples (..., seeds, n, D); the true samples are those of the seed."""
+    seeds = [run.seed_for("truth", k) for k in range(config.seeds)]
+    return evaluation.distances(x, gallery.ALL[target](), seeds, SLICED)
 
 
 def sampled(config: Config, model: Model, start: np.ndarray) -> np.ndarray:
@@ -326,37 +313,33 @@ def cell(
     config: Config, run: Run, target: str, predicts: str, sees: str, shape: str, objective: str
 ) -> dict[str, Any]:
     """The errors of a contender, (rates, seeds, levels), and W1 at its best rate, (seeds,)."""
-    law = gallery.ALL[target]()
     model = trained(config, run, target, predicts, sees, shape, objective)
     both = (len(config.rates), config.seeds)
-    error = eps_errors(config, model, law).reshape(*both, -1)
-    best = int(np.argmin((error @ levels(config)[1]).mean(axis=1)))  # of the least mean nats
+    nodes = nodes_of(config)
+    error = evaluation.eps_errors(model, oracle_of(target), nodes.t).reshape(*both, -1)
+    best = int(np.argmin((error @ nodes.width).mean(axis=1)))  # of the least mean nats
     first = best * config.seeds
     networks = cast("ensembles.Ensemble", model.net).part(first, first + config.seeds)
     chosen = model.with_net(networks.requires_grad_(False))
-    ends = sampled(config, chosen, starts(config, law, run, target))
+    ends = sampled(config, chosen, starts(config, run, target))
     return {
         "parameters": sum(p.numel() for p in model.net.parameters()) // math.prod(both),
         "error": error,
         "best": best,
-        "W1": distances(config, ends, law, run),
+        "W1": distances(config, run, target, ends),
     }
 
 
 def exact(config: Config, run: Run, target: str) -> Arrays:
     """E|eps|^2 and the implied weights at the levels; distances of the exact score."""
-    law = gallery.ALL[target]()
-    oracle, size = Oracle(law, PROCESS), []
-    for t in PROCESS.time_of_log_snr(levels(config)[0]):
-        x, w = oracle.at(t).quadrature()
-        size.append(float(w @ np.sum(np.square(oracle.eps(x, t)), axis=-1)))
-    ends = sampled(config, oracle, starts(config, law, run, target))
-    r = levels(config)[0]
+    oracle, nodes = oracle_of(target), nodes_of(config)
+    law, r = oracle.law, nodes.level
+    ends = sampled(config, oracle, starts(config, run, target))
     return {
-        "size": np.array(size),
+        "size": evaluation.eps_energy(oracle, nodes.t),
         "spread": np.array(spread(law)),
         "implied": np.stack([implied(config, law, name, r) for name in config.predicts]),
-        "floor": distances(config, ends, law, run),
+        "floor": distances(config, run, target, ends),
     }
 
 
@@ -369,7 +352,8 @@ def compute(config: Config, run: Run) -> Arrays:
     arrays = run.sweep("cells", cell, axes, config, where=lambda at: wanted(config, at))
     found = run.sweep("exact", exact, {"target": config.targets}, config)
     arrays |= {f"exact {name}": value for name, value in found.items()}
-    arrays["log-SNR"], arrays["weight"] = levels(config)
+    nodes = nodes_of(config)
+    arrays |= {"log-SNR": nodes.level, "weight": nodes.width}
     return arrays
 
 
@@ -435,16 +419,6 @@ def implied_weight(config: Config, arrays: Arrays, target: str, predicts: str) -
     """What the native loss weighs |e|^2 with at each log-SNR, of integral 1."""
     weight = known(arrays, target, "implied")[config.predicts.index(predicts)]
     return np.asarray(weight / (arrays["weight"] @ weight))
-
-
-def times_worse(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """The geometric mean over seeds of ours/theirs and its standard error.
-
-    >>> times_worse(np.array([2.0, 2.0]), np.array([1.0, 1.0]))
-    (2.0, 0.0)
-    """
-    mean, error = mean_and_error(np.log(ours / theirs))
-    return math.exp(mean), math.exp(mean) * error
 
 
 # ---------------------------------------------------------------- tables

@@ -1040,7 +1040,7 @@ def crowded(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         ax.set_xlabel("batch")
         gain = panel[:, ~mine].min(axis=1) / panel[:, mine].min(axis=1)
         ways = f"{gain.min():.2g} to {gain.max():.2g} times as fast together"
-        ax.set_title(f"{width} → {width}\n{ways}")
+        ax.set_title(f"{width} → {width}\n{ways}", fontsize=9)
     axes[0, 0].set_ylabel(f"µs, a step of one of {config.members} networks")
     plots.legend_below(figure, axes[0, 0], columns=2)
     return figure

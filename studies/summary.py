@@ -238,13 +238,18 @@ def speed(t: Tables) -> str:
     for row in t.rows("speed_ensembles"):  # the best of ours and of the others
         best, mine = crowds.setdefault((row["width"], row["batch"]), {}), "ours" in row["contender"]
         best[mine] = min(best.get(mine, math.inf), float(row["ms (median)"]))
-    gains = [best[False] / best[True] for best in crowds.values()]
+    gains = {where: best[False] / best[True] for where, best in crowds.items()}
+
+    def gain(which: Callable[..., tuple[str, str]]) -> str:
+        width, batch = where = which(gains, key=gains.__getitem__)
+        return f"{shown(gains[where])} ({width} wide, batches of {batch})"
+
     return (
         f"A million points of a 25-component mixture take {ms('ours')} ms (torch.distributions"
         f" {ms('torch.distributions, autograd')}, a C loop for this one machine"
         f" {ms('limit: C for this machine')}); the note's training makes {steps:.0f} steps/s,"
-        f" and {row['task'].removeprefix('a step of ')} train together {shown(min(gains))} to"
-        f" {shown(max(gains))} times as fast as apart."
+        f" and {row['task'].removeprefix('a step of ')} train together {gain(min)}"
+        f" to {gain(max)} times as fast as apart."
     )
 
 

@@ -64,11 +64,11 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from diffscience import (
     ensembles,
+    evaluation,
     gallery,
     grids,
     likelihood,
     losses,
-    metrics,
     nets,
     plots,
     samplers,
@@ -185,53 +185,15 @@ def weighting_of(law: str, name: str) -> weightings.Weighting:
     return lambda process, t: edm(process, t) * levels.density(t)
 
 
-@dataclasses.dataclass(frozen=True)
-class Nodes:
-    """Times t and their log-SNRs, with the weights of E_t, t uniform, and of int dr; (nodes,)."""
-
-    t: np.ndarray
-    level: np.ndarray
-    share: np.ndarray
-    width: np.ndarray
-
-    @classmethod
-    def of(cls, config: Config) -> Nodes:
-        """Gauss-Legendre in the log-SNR, from the noise to the data."""
-        x, w = np.polynomial.legendre.leggauss(config.nodes)
-        first = config.earliest * PROCESS.T
-        low, high = (float(PROCESS.log_snr(t)) for t in (PROCESS.T, first))
-        level, width = low + 0.5 * (high - low) * (x + 1), 0.5 * (high - low) * w
-        t = np.asarray(PROCESS.time_of_log_snr(level))
-        slope = np.asarray(weightings.likelihood(PROCESS, t))  # -dr/dt
-        return cls(t, level, width / slope / (PROCESS.T - first), width)
+def nodes_of(config: Config) -> evaluation.Nodes:
+    """The times at which all is measured."""
+    return evaluation.Nodes.of(PROCESS, config.earliest, config.nodes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Truth:
-    """At every node: points x (M, D) of a quadrature of p_t, weights (M,), the exact E[eps | x]."""
-
-    x: list[np.ndarray]
-    w: list[np.ndarray]
-    eps: list[np.ndarray]
-
-
-@functools.cache
-def truth(config: Config, name: str) -> Truth:
-    """What cells of one process share: nothing in it is random."""
-    oracle, t = oracle_of(name), Nodes.of(config).t
-    rules = [oracle.at(float(s)).quadrature() for s in t]
-    eps = [np.asarray(oracle.eps(x, float(s))) for (x, _), s in zip(rules, t)]
-    return Truth([x for x, _ in rules], [w for _, w in rules], eps)
-
-
-def facts(config: Config, name: str) -> Arrays:
-    """The least loss and E|E[eps | x]|^2 at the nodes, (nodes,)."""
-    known = truth(config, name)
-    energy = [float(w @ np.sum(eps**2, axis=-1)) for w, eps in zip(known.w, known.eps)]
-    return {
-        "best": weightings.best(oracle_of(name), Nodes.of(config).t),
-        "energy": np.array(energy),
-    }
+def facts(name: str, t: np.ndarray) -> Arrays:
+    """The least loss and E|E[eps | x]|^2 at the times, (times,)."""
+    oracle = oracle_of(name)
+    return {"best": weightings.best(oracle, t), "energy": evaluation.eps_energy(oracle, t)}
 
 
 # ---------------------------------------------------------------- one weighting
@@ -267,15 +229,6 @@ def trained(config: Config, run: Run, name: str, weighting: str) -> list[Network
     return networks
 
 
-def errors_of(config: Config, model: Model, name: str) -> np.ndarray:
-    """e(t) = E|eps_model - E[eps | x_t]|^2 of an ensemble at the nodes, (seeds, nodes)."""
-    known, found = truth(config, name), []
-    for t, x, w, eps in zip(Nodes.of(config).t, known.x, known.w, known.eps):
-        ours = np.asarray(model.eps(np.tile(x, (config.seeds, 1, 1)), float(t)))
-        found.append(np.sum((ours - eps) ** 2, axis=-1) @ w)
-    return np.stack(found, axis=-1)
-
-
 def kl_of(config: Config, run: Run, model: Model, name: str) -> np.ndarray:
     """KL of the law at the earliest time from what the flow makes of p_T, (seeds,), in nats.
 
@@ -299,15 +252,10 @@ def kl_of(config: Config, run: Run, model: Model, name: str) -> np.ndarray:
     return np.asarray(gap.reshape(config.seeds, -1) @ w)
 
 
-def starts(config: Config, run: Run, name: str) -> np.ndarray:
-    """(seeds, samples, D) of p_T: on the line quantiles of a lattice with one random shift."""
-    end, n = oracle_of(name).at(PROCESS.T), config.samples
-    draws = [run.generator("starts", name, s) for s in range(config.seeds)]
-    if end.dim > 1:
-        return np.stack([np.asarray(end.sample(n, draw)) for draw in draws])
-    return np.stack(
-        [np.asarray(end.quantile((np.arange(n) + draw.random()) / n)) for draw in draws]
-    )
+def starts(config: Config, run: Run, law: str) -> np.ndarray:
+    """(seeds, samples, D) of p_T, the same for every model."""
+    draws = [run.generator("starts", law, s) for s in range(config.seeds)]
+    return evaluation.starts(oracle_of(law), config.samples, draws)
 
 
 def sampled(config: Config, model: Model, x: np.ndarray) -> np.ndarray:
@@ -316,17 +264,13 @@ def sampled(config: Config, model: Model, x: np.ndarray) -> np.ndarray:
     return np.asarray(samplers.last(samplers.dpm_2m(model, x, grid)))
 
 
-def distances(config: Config, run: Run, name: str, x: np.ndarray) -> np.ndarray:
+def distances(config: Config, run: Run, law: str, x: np.ndarray) -> np.ndarray:
     """Of samples (seeds, n, D) from the law at the earliest time: W1, or energy distance; (seeds,).
 
     The true samples in the energy distance are the same for every model.
     """
-    law = oracle_of(name).at(config.earliest * PROCESS.T)
-    if law.dim == 1:
-        return np.array([metrics.wasserstein(own, law, 0, 1, repeats=0).value for own in x])
-    seeds = [run.seed_for("distance", name, s) for s in range(len(x))]
-    found = [metrics.energy_distance(own, law, seed, repeats=0) for own, seed in zip(x, seeds)]
-    return np.array([one.value for one in found])
+    truth = oracle_of(law).at(config.earliest * PROCESS.T)
+    return evaluation.distances(x, truth, [run.seed_for("distance", law, s) for s in range(len(x))])
 
 
 def gradients(run: Run, networks: list[Network], name: str, t: np.ndarray, n: int) -> Arrays:
@@ -342,38 +286,11 @@ def gradients(run: Run, networks: list[Network], name: str, t: np.ndarray, n: in
         x0 = np.asarray(gallery.ALL[name]().sample(len(t) * n, draws))
         noise = draws.standard_normal(x0.shape)
         x, when, z = (torch.as_tensor(a, device=run.device) for a in (x0, np.repeat(t, n), noise))
-        sizes, means = row_gradients(network, x, when, z, len(t))
+        sizes, means = evaluation.row_gradients(network, x, when, z, len(t))
         square[s], gram = sizes, means @ means.T
         unbiased = (n * np.diag(gram) - sizes) / (n - 1)
         products[s] = gram - np.diag(np.diag(gram) - unbiased)
     return {"square": square, "products": products}
-
-
-def row_gradients(
-    network: Network, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, blocks: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each of the blocks of rows: the mean of |g|^2 (blocks,), and of g (blocks, parameters).
-
-    A row's gradient in a dense layer is the product of the derivative at its output and its input,
-    so that one backward pass gives the sizes of all.
-    """
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    layers = [m for m in network.net.modules() if isinstance(m, torch.nn.Linear)]
-    hooks = [
-        layer.register_forward_hook(lambda _, given, out: seen.append((given[0].detach(), out)))
-        for layer in layers
-    ]
-    rows = losses.weighted(network, x0, t, noise)
-    for hook in hooks:
-        hook.remove()
-    slopes = torch.autograd.grad(rows.sum(), [out for _, out in seen])
-    size: Any = 0.0
-    means = []
-    for (h, _), d in zip(seen, slopes):
-        h, d = (a.double().reshape(blocks, -1, a.shape[-1]) for a in (h, d))
-        size = size + (d * d).sum(-1) * (1 + (h * h).sum(-1))
-        means += [torch.einsum("bni,bnj->bij", d, h).flatten(1) / h.shape[1], d.mean(1)]
-    return size.mean(1).cpu().numpy(), torch.cat(means, dim=1).cpu().numpy()
 
 
 def cell(config: Config, run: Run, law: str, weighting: str) -> Arrays:
@@ -381,15 +298,15 @@ def cell(config: Config, run: Run, law: str, weighting: str) -> Arrays:
 
     error : e(t) at the nodes, (seeds, nodes). square : E|g|^2 there.
     """
-    networks = trained(config, run, law, weighting)
+    networks, t = trained(config, run, law, weighting), nodes_of(config).t
     side_by_side: Any = ensembles.Ensemble([network.net for network in networks])  # type: ignore[misc]
     model = networks[0].with_net(side_by_side)
     samples = sampled(config, model, starts(config, run, law))
     return {
-        "error": errors_of(config, model, law),
+        "error": evaluation.eps_errors(model, oracle_of(law), t),
         "kl": kl_of(config, run, model, law),
         "distance": distances(config, run, law, samples),
-        "square": gradients(run, networks, law, Nodes.of(config).t, config.rows)["square"],
+        "square": gradients(run, networks, law, t, config.rows)["square"],
     }
 
 
@@ -397,13 +314,11 @@ def common(config: Config, run: Run, law: str) -> Arrays:
     """What no weighting changes: least losses, gradients before training, samples of the truth."""
     begin = starts(config, run, law)
     exact = sampled(config, oracle_of(law), begin.reshape(-1, begin.shape[-1]))
-    samples = exact.reshape(begin.shape)
+    fresh, t = fresh_networks(config, run, law), nodes_of(config).t
     return {
-        **facts(config, law),
-        **gradients(
-            run, fresh_networks(config, run, law), law, Nodes.of(config).t, config.start_rows
-        ),
-        "distance": distances(config, run, law, samples),
+        **facts(law, t),
+        **gradients(run, fresh, law, t, config.start_rows),
+        "distance": distances(config, run, law, exact.reshape(begin.shape)),
     }
 
 
@@ -424,7 +339,7 @@ def compute(config: Config, run: Run) -> Arrays:
 
 def weights_of(config: Config, law: str) -> np.ndarray:
     """w(t) of every weighting at the nodes, (weightings, nodes)."""
-    t = Nodes.of(config).t
+    t = nodes_of(config).t
     found = [weighting_of(law, name)(PROCESS, t) for name in config.weightings]
     return np.stack([np.asarray(w) for w in found])
 
@@ -436,20 +351,13 @@ def relative(config: Config, arrays: Arrays, law: str) -> np.ndarray:
 
 def excess(config: Config, arrays: Arrays, law: str) -> np.ndarray:
     """Of networks of every weighting, by every objective, over its least value: (w, seeds, w)."""
-    share = weights_of(config, law) * Nodes.of(config).share
+    share = weights_of(config, law) * nodes_of(config).share
     return np.asarray(arrays[f"{law} error"] @ share.T / (share @ arrays[f"{law} exact best"]))
 
 
 def bound_excess(config: Config, arrays: Arrays, law: str) -> np.ndarray:
     """1/2 int e dr, (weightings, seeds), in nats."""
-    return np.asarray(0.5 * arrays[f"{law} error"] @ Nodes.of(config).width)
-
-
-def ratio(over: np.ndarray, under: np.ndarray) -> tuple[Any, Any]:
-    """The ratio of two means over seeds (seeds, ...) and its error, by the delta method."""
-    mean = under.mean(axis=0)
-    value = over.mean(axis=0) / mean
-    return value, mean_and_error((over - value * under) / mean)[1]
+    return np.asarray(0.5 * arrays[f"{law} error"] @ nodes_of(config).width)
 
 
 def noise_scale(
@@ -457,13 +365,13 @@ def noise_scale(
 ) -> tuple[float, float]:
     """tr Cov/|mean|^2 of the gradient of a row, from E|g|^2 (seeds, nodes) and m_j . m_k."""
     signal = np.einsum("sjk,j,k->s", products, share * weight, share * weight)
-    return ratio(square @ (share * weight**2) - signal, signal)
+    return evaluation.ratio(square @ (share * weight**2) - signal, signal)
 
 
 def noise_scales(config: Config, arrays: Arrays, law: str) -> tuple[np.ndarray, np.ndarray]:
     """Those of all weightings before training, and their errors, (weightings,)."""
     square, products = (arrays[f"{law} exact {key}"] for key in ("square", "products"))
-    share = Nodes.of(config).share
+    share = nodes_of(config).share
     found = [noise_scale(square, products, share, weight) for weight in weights_of(config, law)]
     value, error = np.array(found).T
     return value, error
@@ -476,14 +384,14 @@ def cost(square: np.ndarray, share: np.ndarray, weight: np.ndarray) -> np.ndarra
 
 def variance_density(config: Config, arrays: Arrays, law: str) -> np.ndarray:
     """The share of E_t w^2 E|g|^2 by log-SNR, whose integral is 1, after training: (w, s, J)."""
-    nodes = Nodes.of(config)
+    nodes = nodes_of(config)
     found = arrays[f"{law} square"] * (weights_of(config, law) ** 2 * nodes.share)[:, None]
     return np.asarray(found / found.sum(axis=-1, keepdims=True) / nodes.width)
 
 
 def measured(config: Config, arrays: Arrays, law: str) -> dict[str, np.ndarray]:
     """The numbers of every network, (weightings, seeds)."""
-    nodes, weights = Nodes.of(config), weights_of(config, law)
+    nodes, weights = nodes_of(config), weights_of(config, law)
     places = (np.cumsum(nodes.width) - 0.5 * nodes.width) / nodes.width.sum()
     thirds = [np.flatnonzero(np.floor(3 * places) == k) for k in range(3)]
     by_third = {
@@ -554,7 +462,7 @@ def objectives_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     rows = []
     for law in config.laws:
         found = excess(config, arrays, law)
-        share = weights_of(config, law) * Nodes.of(config).share
+        share = weights_of(config, law) * nodes_of(config).share
         for j, objective in enumerate(config.weightings):
             best, gap, gap_error = behind(found[:, :, j])
             own, error = mean_and_error(found[j, :, j])
@@ -583,7 +491,7 @@ def matrix_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 def times_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """Errors and shares of the variance at every node."""
-    rows, nodes = [], Nodes.of(config)
+    rows, nodes = [], nodes_of(config)
     for law in config.laws:
         error, spread = mean_and_error(relative(config, arrays, law), axis=1)
         density, doubt = mean_and_error(variance_density(config, arrays, law), axis=1)
@@ -660,7 +568,7 @@ def ticks(axis: Any, low: float, high: float, crowded: bool = False) -> None:
 def draw_score(config: Config, arrays: Arrays) -> Figure:
     """The relative Fisher error by log-SNR."""
     fig, (axes,) = plots.figure(1, len(config.laws), height=5.6)
-    level = Nodes.of(config).level
+    level = nodes_of(config).level
     best = []
     for ax, law in zip(axes, config.laws):
         for i, found in enumerate(relative(config, arrays, law)):
@@ -734,7 +642,7 @@ def draw_quality(config: Config, arrays: Arrays) -> Figure:
 def draw_variance(config: Config, arrays: Arrays) -> Figure:
     """Where in time the variance of the gradient comes from; noise against signal at one t."""
     fig, axes = plots.figure(2, len(config.laws), height=6.4)
-    level = Nodes.of(config).level
+    level = nodes_of(config).level
     for (top, bottom), law in zip(axes.T, config.laws):
         density = variance_density(config, arrays, law)
         for i, own in enumerate(density):
@@ -743,7 +651,7 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
         top.set_title(words(law), fontsize=10)
         square = arrays[f"{law} exact square"]
         signal = np.einsum("sjj->sj", arrays[f"{law} exact products"])
-        mean, error = ratio(square - signal, signal)
+        mean, error = evaluation.ratio(square - signal, signal)
         bottom.errorbar(level, mean, error, fmt="o-", color="black", capsize=2)
         bottom.set(yscale="log", xlabel="log-SNR (noise left, data right)")
         ticks(bottom.yaxis, np.min(mean), np.max(mean))

@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from diffscience import Network, Oracle, gallery, losses, metrics, nets, runner, times, train
+from diffscience import (
+    Network,
+    Oracle,
+    evaluation,
+    gallery,
+    losses,
+    metrics,
+    nets,
+    runner,
+    times,
+    train,
+)
 from diffscience.ensembles import Ensemble
 from diffscience.errors import ArgumentError
 from diffscience.models import Model
@@ -169,7 +180,7 @@ def test_nats_are_girsanovs_bound() -> None:
     histories = study.trajectories(config, Run(3), "julia_bimodal", study.LOW, 6)
     (weights,) = study.averages(histories, config.decays, (6,))
     found = study.judged(config, Run(3), "julia_bimodal", weights)
-    nats = 0.5 * found["error"] @ study.levels(config)[1]
+    nats = 0.5 * found["error"] @ study.nodes_of(config).width
     assert nats.shape == (4, 2)
     net = study.ensemble_of(config, Run(3), LINE, weights[2]).net.member(1)
     alone = Network(net.double().requires_grad_(False), study.PROCESS)
@@ -183,7 +194,8 @@ def test_distances_and_sizes_are_those_of_the_law() -> None:
     config = dataclasses.replace(TINY, samples=400, panels=2)
     even = LINE.quantile((np.arange(400) + 0.5) / 400).reshape(1, 400, 1)
     moved = np.concatenate([even + 0.3, even - 0.3])
-    np.testing.assert_allclose(study.distances(config, moved, LINE, Run(1)), 0.3, rtol=2e-3)
+    found = study.distances(config, Run(1), "julia_bimodal", moved)
+    np.testing.assert_allclose(found, 0.3, rtol=2e-3)
 
     class Nothing(Model):
         process = study.PROCESS
@@ -191,9 +203,11 @@ def test_distances_and_sizes_are_those_of_the_law() -> None:
         def score(self, x: Any, t: Any) -> Any:
             return 0.0 * x
 
+    t = study.nodes_of(config).t
     for target, law in (("julia_bimodal", LINE), ("eight_gaussians", PLANE)):
         size = study.exact(config, Run(1), target)["size"]
-        np.testing.assert_allclose(study.eps_errors(config, Nothing(), law), size, rtol=1e-6)
+        found = evaluation.eps_errors(Nothing(), Oracle(law, study.PROCESS), t)
+        np.testing.assert_allclose(found, size, rtol=1e-6)
 
 
 def test_a_cell_has_every_average_in_its_place(arrays: dict[str, np.ndarray]) -> None:

@@ -35,9 +35,9 @@ ORDER = """
 errors arrays transition process chain jit kernel fused quadrature targets mixture boxes rings
 curves gallery models weightings times nets network losses variances bounds reverse fits train
 ensembles guidance tilted states grids noise prior dpm samplers langevin fokker_planck solvers
-fused_steps estimates likelihood distances divergences metrics girsanov ends budget plots files
-provenance options store study engines sweep runner xoshiro julia regression notes scorenotes
-testing doctor __main__
+fused_steps estimates likelihood distances divergences metrics evaluation girsanov ends budget
+plots files provenance options store study engines sweep runner xoshiro julia regression notes
+scorenotes testing doctor __main__
 """.split()
 """Each module may import from those before it, at its top level; nothing imports a study."""
 

@@ -20,6 +20,7 @@ from diffscience import (
     GaussianMixture,
     Network,
     Oracle,
+    evaluation,
     gallery,
     losses,
     metrics,
@@ -59,30 +60,13 @@ def crowd(config: Any, run: Run, law: str) -> tuple[list[Network], Network]:
 # ------------------------------------------------------------------ times
 
 
-def test_the_integrals_over_time() -> None:
-    """E_t 1, E_t t and E_t g^2/sigma^2 = (r_max - r_min)/(T - earliest T), with all nodes."""
-    nodes = study.Nodes.of(FULL)
-    first = FULL.earliest
-    low, high = (float(study.PROCESS.log_snr(t)) for t in (1.0, first))
-    likelihood = weightings.likelihood(study.PROCESS, nodes.t)
-    for f, exact in (
-        (np.ones(FULL.nodes), 1.0),
-        (nodes.t, 0.5 * (1 + first)),
-        (likelihood, (high - low) / (1 - first)),
-    ):
-        assert nodes.share @ f == pytest.approx(exact, rel=1e-4)
-        assert nodes.share @ f != pytest.approx(exact * (1 - first), rel=1e-4)
-    np.testing.assert_allclose(study.PROCESS.log_snr(nodes.t), nodes.level, atol=1e-9)
-    assert nodes.width.sum() == pytest.approx(high - low)
-
-
 def test_the_nodes_are_enough_for_the_least_losses() -> None:
     """E_t w best of every weighting, that with a kink too, with 24 and with 60, to 1 %; not 6."""
     oracle = study.oracle_of(LINE)
 
     def least(nodes: int) -> np.ndarray:
         config = dataclasses.replace(FULL, nodes=nodes)
-        at = study.Nodes.of(config)
+        at = study.nodes_of(config)
         return study.weights_of(config, LINE) * at.share @ weightings.best(oracle, at.t)
 
     few, some, many = (least(nodes) for nodes in (6, FULL.nodes, 60))
@@ -95,13 +79,13 @@ def test_edm_is_scaled_to_the_law() -> None:
 
     EDM's levels, log(s/a) ~ N(-1.2, 1.2^2) for a law of deviation 1/2, in the log-SNR.
     """
-    t, std = study.Nodes.of(FULL).t, float(gallery.julia_bimodal().cov[0, 0]) ** 0.5
+    t, std = study.nodes_of(FULL).t, float(gallery.julia_bimodal().cov[0, 0]) ** 0.5
     noise = np.exp(-0.5 * study.PROCESS.log_snr(t)) / (2 * std)  # for a law of deviation 1/2
     plain = study.weighting_of(LINE, "edm")(study.PROCESS, t)
     np.testing.assert_allclose(plain, (noise**2 + 0.25) / 0.25, rtol=1e-9)
     assert not np.allclose(plain, weightings.edm(study.PROCESS, t), rtol=0.1)
     levels = study.weighting_of(LINE, study.LEVELS)(study.PROCESS, t) / plain
-    by_level = levels * study.Nodes.of(FULL).share / study.Nodes.of(FULL).width
+    by_level = levels * study.nodes_of(FULL).share / study.nodes_of(FULL).width
     normal = np.exp(-0.5 * ((np.log(noise) + 1.2) / 1.2) ** 2)
     np.testing.assert_allclose(by_level / by_level.max(), normal / normal.max(), rtol=1e-6)
     for name in ("p2", "sigmoid"):
@@ -112,14 +96,12 @@ def test_edm_is_scaled_to_the_law() -> None:
 
 
 @pytest.mark.parametrize("law", TINY.laws)
-def test_errors_are_those_of_the_metric(law: str) -> None:
-    """sigma^2 times `metrics.fisher_error`, and its relative value; not the one for the other."""
+def test_relative_errors_are_those_of_the_metric(law: str) -> None:
+    """Of `metrics.fisher_error`; not the plain ones."""
     _, model = crowd(TINY, Run(1), law)
-    t, oracle = study.Nodes.of(TINY).t, study.oracle_of(law)
-    found = study.errors_of(TINY, model, law)
-    off = metrics.fisher_error(model, oracle, t).value.T
-    np.testing.assert_allclose(found, off * study.PROCESS.var(t), rtol=1e-5)
-    about = study.facts(TINY, law)
+    t, oracle = study.nodes_of(TINY).t, study.oracle_of(law)
+    found = evaluation.eps_errors(model, oracle, t)
+    about = study.facts(law, t)
     both = {f"{law} error": found, f"{law} exact energy": about["energy"]}
     theirs = metrics.fisher_error(model, oracle, t, relative=True).value.T
     np.testing.assert_allclose(study.relative(TINY, both, law), theirs, rtol=1e-5)
@@ -130,11 +112,13 @@ def test_the_loss_is_the_least_loss_and_the_excess() -> None:
     """Means of 200,000 weighted rows at uniform times; without the excess they are not. Seed 1."""
     config = dataclasses.replace(FULL, seeds=2, widths=(8,), weightings=("simple", "min_snr", "p2"))
     networks, model = crowd(config, Run(1), LINE)
-    about = study.facts(config, LINE)
-    both = {f"{LINE} error": np.tile(study.errors_of(config, model, LINE), (3, 1, 1))}
+    t = study.nodes_of(config).t
+    about = study.facts(LINE, t)
+    error = evaluation.eps_errors(model, study.oracle_of(LINE), t)
+    both = {f"{LINE} error": np.tile(error, (3, 1, 1))}
     both[f"{LINE} exact best"] = about["best"]
     excess = study.excess(config, both, LINE)[0, 0]
-    share = study.weights_of(config, LINE) * study.Nodes.of(config).share
+    share = study.weights_of(config, LINE) * study.nodes_of(config).share
     generator = torch.Generator().manual_seed(1)
     t = ds.times.uniform(study.PROCESS, config.earliest)(200_000, generator)
     x0 = gallery.julia_bimodal().sample(200_000, generator)
@@ -149,7 +133,7 @@ def test_the_loss_is_the_least_loss_and_the_excess() -> None:
 
 def test_the_excess_of_the_bound_in_nats() -> None:
     """1/2 int e dr is what `bound` weighs, and half of what `likelihood` does."""
-    nodes = study.Nodes.of(FULL)
+    nodes = study.nodes_of(FULL)
     error = np.random.default_rng(1).uniform(size=(2, 3, FULL.nodes))
     found = study.bound_excess(FULL, {"law error": error}, "law")
     weight = weightings.bound(study.PROCESS, nodes.t)
@@ -226,18 +210,6 @@ def one_by_one(network: Network, given: tuple[torch.Tensor, ...]) -> np.ndarray:
     return torch.stack(found).double().numpy()
 
 
-@pytest.mark.parametrize("law", TINY.laws)
-def test_sizes_of_gradients_are_those_of_every_row(law: str) -> None:
-    """Two layers, 2 times of 6 rows; weights alone, without biases, are not all of it."""
-    network = Network(nets.MLP(gallery.ALL[law]().dim, (8, 8), seed=1), study.PROCESS)
-    given = rows_at(law, np.array([0.1, 0.8]), 6, 1)
-    square, means = study.row_gradients(network, *given, blocks=2)
-    exact = one_by_one(network, given).reshape(2, 6, -1)
-    np.testing.assert_allclose(square, np.sum(exact**2, axis=-1).mean(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(means, exact.mean(axis=1), rtol=1e-3, atol=1e-5)
-    assert not np.allclose(square, square[::-1], rtol=1e-2)
-
-
 def test_products_of_means_have_no_bias() -> None:
     """Diagonals from 4 rows, 300 times, against one of 20,000; the plain square is too large."""
     t = np.array([0.2, 0.7])
@@ -254,7 +226,7 @@ def test_products_of_means_have_no_bias() -> None:
 def test_the_noise_scale_is_that_of_rows_at_uniform_times() -> None:
     """Variance of 1,000 whole rows over |mean|^2, both weighted, within 4.9 errors. Seed 5."""
     config = dataclasses.replace(FULL, seeds=2)
-    nodes = study.Nodes.of(config)
+    nodes = study.nodes_of(config)
     net = nets.MLP(1, (8,), seed=1)
     torch.nn.init.ones_(net.out.bias)  # far off at all times, so that there is much to learn
     networks = [Network(net, study.PROCESS)] * 2
@@ -268,7 +240,7 @@ def test_the_noise_scale_is_that_of_rows_at_uniform_times() -> None:
         blocks = rows.reshape(20, 50, -1)
         variance = blocks.var(axis=1, ddof=1).sum(axis=-1)
         signal = np.sum(blocks.mean(axis=1) ** 2, axis=-1) - variance / 50
-        value, error = study.ratio(variance, signal)
+        value, error = evaluation.ratio(variance, signal)
         for ours, right in ((name, True), (other, False)):
             weight = weightings.ALL[ours](study.PROCESS, nodes.t)
             scale = study.noise_scale(found["square"], found["products"], nodes.share, weight)
@@ -283,7 +255,7 @@ def test_the_cost_of_even_times() -> None:
     assert study.cost(square, share, np.array([1.0, 2.0]))[0] == pytest.approx(1.0)
     assert study.cost(square, share, np.ones(2))[0] == pytest.approx(2.5 / 1.5**2)
     drawn = np.random.default_rng(1).uniform(size=(50, FULL.nodes))
-    nodes = study.Nodes.of(FULL)
+    nodes = study.nodes_of(FULL)
     for weight in study.weights_of(FULL, LINE):
         assert study.cost(drawn, nodes.share / nodes.share.sum(), weight).min() >= 1.0
 
@@ -318,7 +290,7 @@ def test_how_far_behind() -> None:
     assert best == 0
     np.testing.assert_allclose(gap, [0.0, 2.0, 0.5])
     np.testing.assert_allclose(error, [0.0, 1.0, 0.0])
-    value, spread = study.ratio(np.array([2.0, 4.0]), np.array([1.0, 2.0]))
+    value, spread = evaluation.ratio(np.array([2.0, 4.0]), np.array([1.0, 2.0]))
     assert (value, spread) == (2.0, 0.0)
 
 
@@ -346,7 +318,7 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert likelihood["least value"] == pytest.approx(2 * bound["least value"])
     times = tables["times"]
     one = times[(times["law"] == PLANE) & (times["weighting"] == "simple")]
-    width = study.Nodes.of(TINY).width
+    width = study.nodes_of(TINY).width
     assert one["variance by log-SNR"] @ width == pytest.approx(1.0)
     cells = tables["cells"]
     some = cells[(cells["law"] == PLANE) & (cells["weighting"] == "simple")]
