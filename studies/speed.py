@@ -23,9 +23,10 @@ F^-1 F on the line, and in the plane to a float64 solution at tolerance 1e-12, a
 
 Ensembles: `members` networks of two hidden layers in the plane, each trained `member_steps` steps
 on points of the two moons, from the call to the weights: all as one batched computation on one
-thread and on all, beside one after another by `train.train` on one thread, and the same divided
-among processes of one thread each, which wait ready. All start from the same weights and draw the
-same numbers; "weights apart" is the largest difference from the first of them in the end.
+thread and on all, beside each by itself by `train.train`, divided among `processes` of one thread
+each, which wait ready, or one after another where there are none. All start from the same weights
+and draw the same numbers; "weights apart" is the largest difference from the first of them in the
+end.
 
 Contenders that cannot run are absent: JAX where it is not installed, torch.compile and the
 machine's limit where there is no C or C++ compiler (our own code needs none). The limit is a loop
@@ -111,7 +112,7 @@ class Config:
     members: int = 64
     member_widths: tuple[int, ...] = (32, 64, 128)
     member_batches: tuple[int, ...] = (32, 256)
-    member_steps: int = 20
+    member_steps: int = 60
     member_repeats: int = 3
     processes: int = 2
     seed: int = 1
@@ -488,8 +489,8 @@ def torch_trainer(config: Config, compiled: bool) -> Callable[[], float]:
 
 # Many networks ----------------------------------------------------------------------------------
 
-BATCHED = "ours, together"  # on one thread, and first: others are held to its weights
 APART = "train.train, one after another"
+BATCHED = "ours, together"  # on one thread, and first: others are held to its weights
 
 
 def member(width: int, k: int) -> Network:
@@ -539,12 +540,11 @@ def crowds(
     found: dict[str, Callable[[], Any]] = {
         BATCHED: lambda: all_of(1),
         f"{BATCHED}, all threads": lambda: all_of(cpus()),
-        APART: lambda: np.stack([one(k) for k in members]),
     }
-    if pool is not None:
-        name = f"train.train, in {config.processes} processes"
-        found[name] = lambda: np.stack(list(pool.map(one, members)))
-    return found
+    if pool is None:
+        return found | {APART: lambda: np.stack([*map(one, members)])}
+    name = f"train.train, in {config.processes} processes"
+    return found | {name: lambda: np.stack([*pool.map(one, members)])}
 
 
 # Sampling ---------------------------------------------------------------------------------------

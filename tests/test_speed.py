@@ -132,8 +132,9 @@ def test_processes_of_their_own_train_the_same(speed: Any, config: Any) -> None:
     config = dataclasses.replace(config, processes=1, members=2)
     points = np.random.default_rng(0).normal(size=(100, 2))
     with speed.processes(config) as pool:
-        calls = speed.crowds(config, 16, 32, points, pool)
-        np.testing.assert_array_equal(calls["train.train, in 1 processes"](), calls[speed.APART]())
+        there = speed.crowds(config, 16, 32, points, pool)["train.train, in 1 processes"]()
+    here = speed.crowds(config, 16, 32, points, None)[speed.APART]()
+    np.testing.assert_array_equal(there, here)
 
 
 def test_every_sampler_samples_the_law(arrays: dict[str, np.ndarray]) -> None:
