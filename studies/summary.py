@@ -687,7 +687,7 @@ def parameterisations(t: Tables) -> str:
     def span(values: list[float]) -> str:
         return f"{shown(min(values), 3)} to {shown(max(values), 3)}"
 
-    edge = max((r["rate"] for r in found), key=float)
+    edge = max(float(r["rate"]) for r in t.rows("parameterisations_cells"))
     native = [float(r["native nats"]) / float(r["nats"]) for r in found]
     errors = [math.hypot(float(r["W1 error"]), float(r["native W1 error"])) for r in found]
     apart = [(float(r["W1"]) - float(r["native W1"])) / e for r, e in zip(found, errors)]
@@ -708,8 +708,8 @@ def parameterisations(t: Tables) -> str:
         f" {sum(a < -2 for a in apart)}. The time without Fourier features"
         f" costs {views(line)} times on the line, {views(plane)} times in the plane. One layer of"
         f" 64 in the place of two of 32 costs {span(small)} times, three of 32 {span(deep)} times,"
-        f" two of 64 {span(wide)} times. The largest rate tried is the best one in"
-        f" {sum(r[c] == edge for r in found for c in ('rate', 'native rate'))} of"
+        f" two of 64 {span(wide)} times. The largest rate tried, {edge:g}, is the best one"
+        f" in {sum(float(r[c]) == edge for r in found for c in ('rate', 'native rate'))} of"
         f" {2 * len(found)} cases."
     )
 
