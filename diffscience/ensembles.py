@@ -329,6 +329,7 @@ class _Crew:
         # Members with the same data side by side, so that these are drawn in one call.
         data = {id(one.data): one.data for one in members}
         self.members = [one for law in data for one in members if id(one.data) == law]
+        # To the types the net is any module; here it is an MLP.
         self.net = Ensemble([one.network.net for one in self.members])  # type: ignore[misc]
         self.network = members[0].network.with_net(self.net)
         self.loss, self.times, self.batch = members[0].loss, members[0].times, batch

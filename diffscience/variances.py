@@ -154,8 +154,9 @@ def unexplained(model: Model, x0: Array, generator: Any) -> tuple[np.ndarray, np
 def learned(model: Any, x: Array, s: float, t: float) -> tuple[Array, Array]:
     """x0 and the diagonal (*b, D) of a `Network` with a learned variance; itself a variance.
 
-    Between any two times of its chain. A step to 0, whose btilde is 0, takes in its place that of
-    the step from t to 1, and btilde_2 where t = 1 (Nichol and Dhariwal 2021, section 3.1).
+    Between any two times of its chain (Nichol and Dhariwal 2021, section 3.1). A step to 0, whose
+    btilde is 0, takes in its place that of the step from t to 1, and btilde_2 where t = 1, as the
+    programs of that paper do.
 
     >>> import diffscience as ds
     >>> net = ds.nets.MLP(2, widths=(8,), outputs=4)

@@ -259,6 +259,7 @@ def batch_gradients(
     generator: torch.Generator,
 ) -> torch.Tensor:
     """Gradients of the mean loss of batches, (batches, parameters), each by a copy of the net."""
+    # To the types the net is any module; here it is an MLP.
     copies: Any = ensembles.Ensemble([network.net] * config.batches)  # type: ignore[list-item]
     # Independent times of all batches come in one call.
     calls = 1 if drawn.stream is times.independent else config.batches
@@ -401,6 +402,7 @@ def cell(config: Config, run: Run, law: str, objective: str, way: str) -> Arrays
         for i, (state, weights) in enumerate(zip(STATES, kept)):
             own = train.with_state(network, weights)
             found[i].append(variances(config, run, own, (law, objective, way, state, s)))
+    # To the types the net is any module; here it is an MLP.
     side_by_side: Any = ensembles.Ensemble([network.net for network in networks])  # type: ignore[misc]
     model = networks[0].with_net(side_by_side)
     samples = sampled(config, model, starts(config, run, law))

@@ -236,6 +236,7 @@ def learned(config: Config, target: str, run: Run) -> Network:
     )
     for network, history in zip(crowd, histories):
         train.averaged(network.net, history)
+    # To the types the net is any module; here it is an MLP.
     return Network(Ensemble([network.net for network in crowd]), process)  # type: ignore[misc]
 
 

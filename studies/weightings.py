@@ -299,6 +299,7 @@ def cell(config: Config, run: Run, law: str, weighting: str) -> Arrays:
     error : e(t) at the nodes, (seeds, nodes). square : E|g|^2 there.
     """
     networks, t = trained(config, run, law, weighting), nodes_of(config).t
+    # To the types the net is any module; here it is an MLP.
     side_by_side: Any = ensembles.Ensemble([network.net for network in networks])  # type: ignore[misc]
     model = networks[0].with_net(side_by_side)
     samples = sampled(config, model, starts(config, run, law))
