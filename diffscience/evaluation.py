@@ -1,13 +1,13 @@
 """Evaluation of trained networks, all seeds of a choice at once, against the exact model.
 
     times       nodes of a quadrature in the log-SNR r, so that int dr and E_t are weighted sums
-    error       e(t) = E_(p_t) |eps_model - eps|^2; nats, Girsanov's bound, are 1/2 int e dr
+    error       e(t) = E_(p_t) |eps_model - E[eps | x_t]|^2; 1/2 int e dr, Girsanov's bound, in nats
     samples     from starts in the exact p_T, so that what is wrong is the score's
     gradients   of every row of a batch, for the noise that training sees
     ratios      of two choices over the same seeds, by the delta method or geometric
 
-Conventions: S members, those of one `ensembles.Ensemble` or an exact model in their place, come
-first in every array; whatever is random has a generator or a seed for each member.
+Conventions: the S members of an `ensembles.Ensemble` come before points and times; starts and true
+samples have a generator or a seed for each member, and are the same for every model.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from . import losses, metrics, weightings
+from .arrays import finite, numpy
 from .distances import QuantileCells, wasserstein_to_quantiles
 from .errors import ArgumentError, number, whole
 from .estimates import Estimate, mean_and_error
@@ -75,7 +76,9 @@ class Nodes:
 def eps_errors(
     model: Model, oracle: Oracle, t: np.ndarray, n: int | None = None, generator: Any = None
 ) -> np.ndarray:
-    """E_(p_t) |eps_model - eps|^2 = sigma^2 E|s_model - s|^2 at times (M,), (S, M).
+    """E_(p_t) |eps_model - E[eps | x_t]|^2 = sigma^2 E|s_model - s|^2 at times (M,).
+
+    (S, M) for a model of S members, (M,) for one that has no members.
 
     n, generator : as for `metrics.fisher_error`, by quadrature where n is None. Members have the
     same points, whose chance errors over members do not show.
@@ -131,14 +134,17 @@ def distances(
     metric : of `metrics`, between samples and law; the true samples that it draws are those of a
     member's seed, one of S, and so the same for every model.
 
+    Raises ArgumentError for samples of another shape, and for NaN and infinity.
+
     >>> import diffscience as ds
     >>> law = ds.gallery.julia_bimodal()
     >>> x = law.quantile((np.arange(100) + 0.5) / 100).reshape(1, 100, 1)
     >>> round(float(distances(x + 3.0, law, [0])[0]), 2)
     3.0
     """
-    if x.ndim < 3 or x.shape[-3] != len(seeds):
-        rule = f"be samples (..., {len(seeds)}, n, D), one set for each seed"
+    x = numpy(finite("x", x))
+    if x.ndim < 3 or x.shape[-3] != len(seeds) or x.shape[-1] != law.dim:
+        rule = f"be samples (..., {len(seeds)}, n, {law.dim}), one set for each seed"
         raise ArgumentError("x", rule, f"shape {x.shape}")
     cells = QuantileCells.of(law, x.shape[-2]) if law.dim == 1 else None
 
@@ -155,12 +161,15 @@ def distances(
 def row_gradients(
     network: Network, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, blocks: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of g, a row's gradient of |eps - eps_model|^2: E|g|^2 (B,) and E g (B, parameters) in blocks.
+    """Of g, a row's gradient of |noise - eps_model|^2: E|g|^2 (B,), E g (B, parameters) in blocks.
 
     x0, noise : (B n, D); t : (B n,); a block is n rows on end. Parameters come layer by layer, the
     weights of a layer and then its biases. In a dense layer g is the product of the derivative at
     its output and its input, so that one backward pass gives the sizes of all rows (Goodfellow
     2015, arXiv:1510.01799).
+
+    network : one whose net has all its parameters in dense layers with biases, each of which a row
+        passes once, as those of `nets.MLP`; else ArgumentError.
 
     >>> import diffscience as ds
     >>> network = ds.Network(ds.nets.MLP(1, widths=(8,), seed=0), ds.VP())
@@ -174,6 +183,10 @@ def row_gradients(
         raise ArgumentError("blocks", f"divide the {len(x0)} rows", blocks)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     layers = [m for m in network.net.modules() if isinstance(m, torch.nn.Linear)]
+    dense = {id(p) for m in layers for p in (m.weight, m.bias)}
+    if not layers or dense != {id(p) for p in network.net.parameters()}:
+        rule = "have all its parameters in dense layers with biases"
+        raise ArgumentError("network", rule, type(network.net).__name__)
     hooks = [
         layer.register_forward_hook(lambda _, given, out: seen.append((given[0].detach(), out)))
         for layer in layers
@@ -183,6 +196,8 @@ def row_gradients(
     finally:
         for hook in hooks:
             hook.remove()
+    if len(seen) != len(layers):
+        raise ArgumentError("network", "pass every layer once", f"{len(seen)} of {len(layers)}")
     slopes = torch.autograd.grad(rows.sum(), [out for _, out in seen])
     size: Any = 0.0
     means = []

@@ -19,7 +19,8 @@ they end with is known without a sample:
 
 The start is the conditional law at T, so that gamma = 1 ends with p(.|c) in exact arithmetic: what
 is left there is the error of the method, and so is the change when the mesh is halved.  In the
-plane there are samples, with standard errors and floors.
+plane there are samples of `seeds` runs of their own, each held against true samples of its own;
+floors are those of fresh true samples.
 
 Networks learn eps of both models at once, from labels that are dropped with probability `dropped`,
 and guide themselves: their eps is held against the exact one under p_t(.|c), where they were
@@ -33,6 +34,7 @@ Nakkiran 2024, theorem 2).
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +62,7 @@ from diffscience import (
     train,
 )
 from diffscience.errors import ArgumentError, instance, number, whole
-from diffscience.estimates import mean_and_error
+from diffscience.estimates import Estimate, mean_and_error
 from diffscience.guidance import Guided, Labelled, label_dropout
 from diffscience.models import Model
 from diffscience.study import Run, Study, run_file
@@ -113,8 +115,8 @@ class Config:
     tolerance : of flows on the line; in the plane and of networks it is a hundred times that.
     cells, steps : of the Fokker-Planck equation, and half of both for the error.
     levels : times of the gap and of the errors. places : points across the gap.
-    samples : in the plane, and steps of its SDE; corrections of its Langevin steps at each of
-        `corrected` times.
+    seeds, samples : in the plane, samples of each seed; steps of its SDE; corrections of its
+        Langevin steps at each of `corrected` times.
     repeats : true samples behind a floor.
     networks : of each law, trained side by side. training, batch, rate, final_rate, widths, dropped
         : of each of them.
@@ -131,6 +133,7 @@ class Config:
     steps: int = 800
     levels: int = 18
     places: int = 151
+    seeds: int = 8
     samples: int = 800
     sde_steps: int = 150
     corrected: int = 100
@@ -166,9 +169,9 @@ class Config:
         if not set(self.shown) <= set(self.gammas) or len(self.shown) > 3:
             raise ArgumentError("shown", "be 1 to 3 of the gammas", self.shown)
         whole_numbers = {
-            "points": 3, "cells": 8, "steps": 4, "levels": 2, "places": 3, "samples": 10,
-            "sde_steps": 1, "corrected": 1, "corrections": 0, "repeats": 2, "networks": 2,
-            "training": 1, "batch": 1, "pixels": 2,
+            "points": 3, "cells": 8, "steps": 4, "levels": 2, "places": 3, "seeds": 2,
+            "samples": 10, "sde_steps": 1, "corrected": 1, "corrections": 0, "repeats": 2,
+            "networks": 2, "training": 1, "batch": 1, "pixels": 2,
         }  # fmt: skip
         for name, low in whole_numbers.items():
             whole(name, getattr(self, name), low)
@@ -182,7 +185,7 @@ class Config:
 
 QUICK = Config(
     gammas=(1.0, 3.0), shown=(3.0,), etas=(1.0, 4.0), points=61, tolerance=1e-4, cells=120,
-    steps=40, levels=4, places=41, samples=100, sde_steps=30, corrected=20, corrections=4,
+    steps=40, levels=4, places=41, seeds=2, samples=100, sde_steps=30, corrected=20, corrections=4,
     repeats=2, networks=2, training=30, batch=64, widths=(32, 32), earliest=5e-3, pixels=32,
 )  # fmt: skip
 
@@ -475,16 +478,19 @@ def gaussians(config: Config) -> Arrays:
 
 
 def plane_runs(config: Config, gamma: float, run: Run) -> Arrays:
-    """Samples of the tilted law, the flow, the SDE and the flow with Langevin steps, measured."""
+    """Samples of the tilted law, the flow, the SDE and the flow with Langevin steps, measured.
+
+    x : those of the first seed. measures : see `sampled`, (seeds, 7).
+    """
     law, key = plane(), f"plane {gamma:g}"
     model, tilted = guided(law, gamma), Tilted(law, CLASS, gamma)
-    start = plane_start(config, run)
+    start = plane_starts(config, run).reshape(-1, 2)
     loose = 100 * config.tolerance
     down = grids.log_snr(PROCESS, config.sde_steps)
     noise, mixing = run.seed_for(key, "noise"), run.generator(key, "mixing")
     step = partial(samplers.exponential, eta=0.0)
     found = {
-        TILTED: tilted.sample(config.samples, run.generator(key, "tilted")),
+        TILTED: tilted.sample(len(start), run.generator(key, "tilted")),
         FLOW: solvers.flow(model, start, [PROCESS.T, 0.0], rtol=loose, atol=loose).last,
         "SDE": solvers.reverse(model, start, down, noise).last,
         MIXED: samplers.last(
@@ -496,18 +502,21 @@ def plane_runs(config: Config, gamma: float, run: Run) -> Arrays:
     }  # fmt: skip
     arrays: Arrays = {}
     for sampler, x in found.items():
-        x = np.asarray(x)
-        arrays[f"{sampler} x"] = x
-        arrays[f"{sampler} measures"] = sampled(config, law, x, tilted, run.generator(key, sampler))
+        draws, apart = run.generator(key, sampler), np.split(np.asarray(x), config.seeds)
+        arrays[f"{sampler} x"] = apart[0]
+        arrays[f"{sampler} measures"] = np.stack(
+            [sampled(config, law, own, tilted, draws) for own in apart]
+        )
     nodes, weights = tilted.quadrature()
     arrays["truth"] = measures(law, nodes, weights)
     arrays["log density"] = tilted.log_prob(pixels(config)).astype(np.float32)
     return arrays
 
 
-def plane_start(config: Config, run: Run) -> np.ndarray:
-    """Common starts of all runs in the plane."""
-    return np.asarray(beginning(plane()).sample(config.samples, run.generator("plane start")))
+def plane_starts(config: Config, run: Run) -> np.ndarray:
+    """Starts of every seed in the plane, common to all runs, (seeds, samples, 2)."""
+    n, draws = config.seeds * config.samples, run.generator("plane start")
+    return np.asarray(beginning(plane()).sample(n, draws)).reshape(config.seeds, -1, 2)
 
 
 PLANE = (-2.0, 5.0, -4.0, 3.0)  # left, right, bottom, top
@@ -523,18 +532,16 @@ def pixels(config: Config) -> np.ndarray:
 def sampled(
     config: Config, law: Labelled, x: np.ndarray, tilted: Target, generator: np.random.Generator
 ) -> np.ndarray:
-    """Sliced W1 to the tilted and the conditional law with error, floor and its spread, (2, 4).
-
-    Then deviation, purity and share of the near mode with their standard errors, (3, 2): (14,).
+    """Of samples (n, 2): sliced W1 to the tilted law and its floor, the same to the conditional
+    law, deviation, purity, and share of the near mode; (7,).
     """
     rows = []
     for target in (tilted, law.classes[CLASS]):
         e = metrics.sliced_wasserstein(x, target, generator, 1, repeats=config.repeats)
-        rows += [e.value, e.error, e.floor, e.floor_error]
-    square, error = mean_and_error(np.sum((x - x.mean(axis=0)) ** 2, axis=1))
-    rows += [math.sqrt(square), 0.5 * error / math.sqrt(square)]
-    rows += mean_and_error(law.posterior(x)[:, CLASS])
-    rows += mean_and_error(metrics.responsibilities(x, law.classes[CLASS])[:, 0])
+        rows += [e.value, e.floor]
+    rows.append(math.sqrt(np.sum((x - x.mean(axis=0)) ** 2) / (len(x) - 1)))
+    rows.append(law.posterior(x)[:, CLASS].mean())
+    rows.append(metrics.responsibilities(x, law.classes[CLASS])[:, 0].mean())
     return np.array(rows)
 
 
@@ -593,7 +600,7 @@ def learn(config: Config, name: str, run: Run) -> Network:
 def starts(config: Config, name: str, run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Starts (n, D) of a law's runs, quantiles or samples, and the mass of each."""
     if name == "plane":
-        x = plane_start(config, run)
+        x = plane_starts(config, run)[0]
         return x, np.full(len(x), 1 / len(x))
     return quantiles(config, beginning(LAWS[name]())), scores(config)[1]
 
@@ -771,29 +778,45 @@ def gaussian_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 PLANE_SAMPLERS = (TILTED, FLOW, "SDE", MIXED)
+SAMPLED = (
+    "sliced W1 to the tilted law", "its floor", "sliced W1 to the conditional law",
+    "floor of that", *MEASURES[1:],
+)  # fmt: skip
 
 
 def plane_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """What is sampled in the plane, with standard errors and floors."""
+    """What is sampled in the plane and its floors, with standard errors over seeds."""
     rows = []
     for gamma in config.few:
         _, spread, purity, near = arrays[f"plane {gamma:g} truth"].tolist()
         row: dict[str, Any] = {"gamma": gamma, "sampler": f"{TILTED}, exactly"}
         rows.append(row | {"deviation": spread, "purity": purity, "near mode": near})
         for sampler in PLANE_SAMPLERS:
-            values = arrays[f"plane {gamma:g} {sampler} measures"].tolist()
             row = {"gamma": gamma, "sampler": sampler}
-            for i, (word, law) in enumerate((("its", "tilted"), ("own", "conditional"))):
-                value, error, floor, spread = values[4 * i : 4 * i + 4]
-                row |= {f"sliced W1 to the {law} law": value, f"{word} error": error}
-                row |= {f"{word} floor": floor, f"{word} floor spread": spread}
-            for i, word in enumerate(MEASURES[1:]):
-                row |= {word: values[8 + 2 * i], f"{word}, error": values[9 + 2 * i]}
+            found = arrays[f"plane {gamma:g} {sampler} measures"]
+            for word, values in zip(SAMPLED, found.T, strict=True):
+                row[word], row[f"{word}, error"] = mean_and_error(values)
             rows.append(row)
     columns = list(rows[1])
     frame = pd.DataFrame(rows)[columns]
-    frame.attrs["digits"] = {c: 2 if "error" in c or "spread" in c else 3 for c in columns[2:]}
+    frame.attrs["digits"] = {c: 2 if "error" in c else 3 for c in columns[2:]}
     return frame
+
+
+def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """What is random, seed by seed: samples in the plane, and networks."""
+    rows: list[dict[str, Any]] = []
+    for gamma, sampler in itertools.product(config.few, PLANE_SAMPLERS):
+        for s, values in enumerate(arrays[f"plane {gamma:g} {sampler} measures"]):
+            row = {"law": "plane", "gamma": gamma, "sampler": sampler, "seed": s}
+            rows.append(row | dict(zip(SAMPLED, values.tolist(), strict=True)))
+    for name, (i, gamma), s in itertools.product(
+        LEARNED, enumerate(config.few), range(config.networks)
+    ):
+        row = {"law": name, "gamma": gamma, "sampler": "network", "seed": s}
+        row |= dict(zip(MEASURES[1:], arrays[f"{name} learned measures"][s, i, 1:].tolist()))
+        rows.append(row | {"distance of samples": arrays[f"{name} learned distance"][s, i]})
+    return pd.DataFrame(rows)
 
 
 def learned_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -837,7 +860,8 @@ def eps_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
-    """One gamma on the line, and all; the gap; closed forms; in the plane; learned, and its eps."""
+    """One gamma on the line, and all; the gap; closed forms; in the plane; learned, and its eps;
+    seeds."""
     line = line_table(config, arrays)
     main = line[line["gamma"] == middle(config)].reset_index(drop=True)
     main.attrs = dict(line.attrs)
@@ -849,6 +873,7 @@ def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
         "plane": plane_table(config, arrays),
         "learned": learned_table(config, arrays),
         "eps": eps_table(config, arrays),
+        "cells": cells_table(config, arrays),
     }
 
 
@@ -997,7 +1022,7 @@ def draw_gap(config: Config, arrays: Arrays) -> Figure:
 
 def draw_plane(config: Config, arrays: Arrays) -> Figure:
     """Samples in the plane over the tilted log-density."""
-    shown = (TILTED, FLOW, "SDE", MIXED, "first network")
+    shown = (TILTED, FLOW, "SDE", MIXED, "networks")
     fig, axes = plots.figure(
         len(config.few) - 1, len(shown), height=0.8 + 1.9 * len(config.few[1:]), share=True
     )
@@ -1006,19 +1031,24 @@ def draw_plane(config: Config, arrays: Arrays) -> Figure:
             image = plots.background(ax, arrays[f"plane {gamma:g} log density"], PLANE, depth=12.0)
             if sampler == shown[-1]:
                 x = arrays["plane learned x"][i]
-                purity = arrays["plane learned measures"][0, i, MEASURES.index("purity")]
+                purity = arrays["plane learned measures"][:, i, MEASURES.index("purity")]
             else:
                 x = arrays[f"plane {gamma:g} {sampler} x"]
-                purity = arrays[f"plane {gamma:g} {sampler} measures"][10]
-            ax.plot(*x[:500].T, ".", color="white", markersize=1.4, alpha=0.8)
+                purity = arrays[f"plane {gamma:g} {sampler} measures"][:, SAMPLED.index("purity")]
+            style = {"color": "white", "markersize": 1.4, "alpha": 0.8}
+            ax.plot(*x[:500].T, ".", rasterized=True, **style)  # small as a picture, not as paths
             title = f"{sampler}\n" if gamma == config.few[1] else ""
-            ax.set_title(f"{title}E p(c|X) = {purity:.4f}", fontsize=8)
+            ax.set_title(f"{title}{Estimate(*mean_and_error(purity))}", fontsize=8)
             ax.set(xlim=PLANE[:2], ylim=PLANE[2:])
         row[0].set_ylabel(f"γ = {gamma:g}\n$x_2$")
     for ax in axes[-1]:
         ax.set_xlabel("$x_1$")
     fig.colorbar(image, ax=axes, shrink=0.6, label="tilted log-density minus its maximum / nats")
-    fig.suptitle("Guided samples over the tilted law", fontsize=11)
+    fig.suptitle(
+        f"Guided samples over the tilted law, and E p(c|X) (means of {config.seeds} seeds and"
+        f" {config.networks} networks ± standard error)",
+        fontsize=10,
+    )
     return fig
 
 

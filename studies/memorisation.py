@@ -38,6 +38,7 @@ with a data set, weights, noise, starts and test points of its own.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,7 @@ Arrays = dict[str, np.ndarray]
 RATIO, SHARE = 1 / 3, 0.05  # of the two criteria for copies
 EXACT = ("true score", "empirical score")
 NODES = 16_384  # of a chance, some
+LEVELLED = ("to truth", "to memory", "way", "train loss", "test loss")  # by noise level
 TOP = 9.0  # the chain goes from log-SNR TOP to -TOP
 
 
@@ -501,19 +503,18 @@ def crossing(sigma: np.ndarray, error: np.ndarray, level: float) -> float:
 def levels_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """Errors, way and losses of every model by noise level."""
     rows = []
-    columns = ("to truth", "to memory", "way", "train loss", "test loss")
     for n in config.points:
         for model in models_of(config):
             for i, (k, sigma) in enumerate(zip(config.levels, sigmas(config))):
                 row: dict[str, Any] = {"n": n, "model": model, "k": k, "sigma/alpha": sigma}
-                for column in columns:
+                for column in LEVELLED:
                     value = arrays[f"{n} {model} {column}"][:, i]
                     row[column], row[f"{column}, error"] = mean_and_error(value)
                 gap = arrays[f"{n} {model} test loss"] - arrays[f"{n} {model} train loss"]
                 row["gap"], row["gap, error"] = mean_and_error(gap[:, i])
                 rows.append(row)
     frame = pd.DataFrame(rows)
-    numbers = [*columns, "gap", "sigma/alpha"]
+    numbers = [*LEVELLED, "gap", "sigma/alpha"]
     frame.attrs["digits"] = dict.fromkeys(numbers, 4) | {f"{c}, error": 2 for c in numbers[:-1]}
     return frame
 
@@ -571,11 +572,30 @@ def collapse_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """What every seed has of every model, at all noise levels."""
+    rows = []
+    for n, model, s in itertools.product(
+        config.points, ["true samples", *models_of(config)], range(config.seeds)
+    ):
+        key = f"{n} floor" if model == "true samples" else f"{n} {model}"
+        row: dict[str, Any] = {"n": n, "model": model, "seed": s}
+        for i, kind in enumerate(("ratio", "distance")):
+            row[f"copies by {kind}"] = arrays[f"{key} copies"][s, i]
+            row[f"chance by {kind}"] = arrays[f"{n} floor chance"][s, i]
+        row |= {"W2": arrays[f"{key} W2"][s], "nearest": arrays[f"{key} nearest"][s]}
+        for column in LEVELLED if model != "true samples" else ():
+            for k, value in zip(config.levels, arrays[f"{key} {column}"][s]):
+                row[f"{column}, k = {k}"] = value
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
-    """Samples; noise levels; the collapse."""
+    """Samples; noise levels; the collapse; every seed."""
     return {
         "": main_table(config, arrays), "levels": levels_table(config, arrays),
-        "collapse": collapse_table(config, arrays),
+        "collapse": collapse_table(config, arrays), "cells": cells_table(config, arrays),
     }  # fmt: skip
 
 

@@ -446,6 +446,7 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             told(row, "native nats", native.nats)
             told(row, "native relative", native.off)
             told(row, "native W1", native.W1)
+            told(row, "native W1 - W1", native.W1 - found.W1)
             told(row, "W1 floor", known(arrays, target, "floor"))
             rows.append(row)
     return _digits(pd.DataFrame(rows))
@@ -627,8 +628,8 @@ def draw_main(config: Config, arrays: Arrays) -> Figure:
     plots.legend_below(fig, axes[1, 0], columns=3)
     fig.suptitle(
         f"What {config.shape} networks should predict: {config.steps} steps, the best of"
-        f" {len(config.rates)} rates\n(means and standard errors of {config.seeds} seeds; at the"
-        f" largest rate, {config.rates[-1]:g}, {at_the_edge(config, arrays)})",
+        f" {len(config.rates)} rates\n(means and standard errors of {config.seeds} seeds; best at"
+        f" the largest rate, {config.rates[-1]:g}: {at_the_edge(config, arrays)})",
         fontsize=10,
     )
     return fig

@@ -92,7 +92,7 @@ LONG = 1000.0  # milliseconds
 @dataclass(frozen=True)
 class Config:
     """Sizes; `compilers` admits torch.compile and the C program, which take half a minute, and
-    `processes` the separate trainings in that many of them."""
+    `processes` that share the separate trainings, 0 for one after another."""
 
     sizes: tuple[int, ...] = (1_000, 1_000_000)
     components: int = 25
@@ -843,7 +843,7 @@ def processes(config: Config) -> Iterator[Executor | None]:
 
 def ensembles_part(config: Config, run: Run) -> dict[str, Any]:
     """Times of a step of all networks for each width and batch, (W, B, C, repeats); how far apart
-    the weights end, relative to the largest, (W, B, C)."""
+    the weights end, (W, B, C)."""
     points = gallery.two_moons().sample(10_000, run.generator("members"))
     shape = (len(config.member_widths), len(config.member_batches))
     firsts, times, apart = [], [], []
@@ -1021,16 +1021,22 @@ def draw(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, Figure]:
 
 
 def crowded(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
-    """Time of a network's step against the batch: a panel for each width, a line for each way."""
+    """Time of a network's step against the batch: a panel for each width, a line for each way.
+
+    Medians, with bars from the fastest to the slowest.
+    """
     from matplotlib.ticker import LogLocator
 
     widths = config.member_widths
     figure, axes = plots.figure(1, len(widths), height=4.2, share=True)
-    times = 1e3 * np.median(arrays["times_crowds"], axis=-1) / config.members
+    spread = 1e3 * np.sort(arrays["times_crowds"], axis=-1) / config.members
+    times = np.median(spread, axis=-1)
     mine = np.array([name.startswith(OURS) for name in arrays["crowds"]])
-    for ax, width, panel in zip(axes[0], widths, times, strict=True):
-        for name, line in zip(arrays["crowds"], panel.T, strict=True):
-            ax.plot(config.member_batches, line, "o-", label=name)
+    for ax, width, panel, every in zip(axes[0], widths, times, spread, strict=True):
+        for i, name in enumerate(arrays["crowds"]):
+            line, ends = panel[:, i], every[:, i][:, [0, -1]]
+            reach = np.abs(ends - line[:, None]).T
+            ax.errorbar(config.member_batches, line, reach, fmt="o-", capsize=2, label=name)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xticks(config.member_batches, [str(n) for n in config.member_batches])
@@ -1040,9 +1046,11 @@ def crowded(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
         ax.set_xlabel("batch")
         gain = panel[:, ~mine].min(axis=1) / panel[:, mine].min(axis=1)
         ways = f"{gain.min():.2g} to {gain.max():.2g} times as fast together"
-        ax.set_title(f"{width} → {width}\n{ways}", fontsize=9)
-    axes[0, 0].set_ylabel(f"µs, a step of one of {config.members} networks")
-    plots.legend_below(figure, axes[0, 0], columns=2)
+        ax.set_title(f"hidden layers {width}, {width}\n{ways}", fontsize=9)
+    axes[0, 0].set_ylabel(
+        f"µs, a step of one of {config.members} networks\n(median, fastest to slowest)"
+    )
+    plots.legend_below(figure, axes[0, 0], columns=3)
     return figure
 
 

@@ -24,12 +24,15 @@ LINE, PLANE = (Oracle(law, PROCESS) for law in (gallery.julia_bimodal(), gallery
 # ------------------------------------------------------------------ times
 
 
-@pytest.mark.parametrize(("process", "order", "pieces"), [
-    (PROCESS, 24, 1), (PROCESS, 4, 6), (ds.SubVP(), 24, 1), (ds.EDM(), 24, 1),
+@pytest.mark.parametrize(("process", "earliest", "order", "pieces"), [
+    (PROCESS, 1e-3, 16, 1), (PROCESS, 1e-3, 24, 1), (PROCESS, 1e-2, 4, 6),
+    (ds.SubVP(), 1e-2, 24, 1), (ds.EDM(), 1e-2, 24, 1),
 ])  # fmt: skip
-def test_the_integrals_over_time(process: ds.Process, order: int, pieces: int) -> None:
-    """E_t 1 and E_t t; E_t of -dr/dt is (r_max - r_min)/(T - first); not those from 0 to T."""
-    nodes, first = evaluation.Nodes.of(process, 1e-2, order, pieces), 1e-2 * process.T
+def test_the_integrals_over_time(
+    process: ds.Process, earliest: float, order: int, pieces: int
+) -> None:
+    """E_t 1 and E_t t, t from the earliest time on; E_t of -dr/dt = (r_max - r_min)/(T - first)."""
+    nodes, first = evaluation.Nodes.of(process, earliest, order, pieces), earliest * process.T
     assert len(nodes.t) == order * pieces
     low, high = (float(process.log_snr(t)) for t in (process.T, first))
     slope = np.asarray(weightings.likelihood(process, nodes.t))
@@ -38,8 +41,7 @@ def test_the_integrals_over_time(process: ds.Process, order: int, pieces: int) -
         (nodes.t, 0.5 * (process.T + first)),
         (slope, (high - low) / (process.T - first)),
     ):
-        assert nodes.share @ f == pytest.approx(exact, rel=2e-4)
-        assert nodes.share @ f != pytest.approx(exact * (1 - 1e-2), rel=2e-4)
+        assert nodes.share @ f == pytest.approx(exact, rel=1e-4)
     np.testing.assert_allclose(process.log_snr(nodes.t), nodes.level, atol=1e-8)
     assert np.all(np.diff(nodes.level) > 0)
     assert nodes.width.sum() == pytest.approx(high - low)
@@ -138,9 +140,12 @@ def test_distances_in_the_plane_are_the_metrics(metric: evaluation.Metric) -> No
     assert np.all(found[1] > 2 * np.abs(found[0]))
 
 
-def test_samples_that_do_not_fit_the_seeds_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="x"):
-        evaluation.distances(np.zeros((3, 10, 1)), gallery.julia_bimodal(), [1, 2])
+@pytest.mark.parametrize("x", [
+    np.zeros((3, 10, 1)), np.zeros((2, 10, 2)), np.zeros((10, 1)), np.full((2, 10, 1), np.nan),
+])  # fmt: skip
+def test_samples_that_fit_neither_seeds_nor_law_are_refused(x: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match="x must"):
+        evaluation.distances(x, gallery.julia_bimodal(), [1, 2])
 
 
 # ------------------------------------------------------------------ gradients
@@ -171,6 +176,26 @@ def test_row_gradients_are_those_of_every_row(oracle: Oracle) -> None:
     np.testing.assert_allclose(means, exact.mean(axis=1), rtol=1e-3, atol=1e-5)
     assert not np.allclose(square, square[::-1], rtol=1e-2)
     assert not network.net.hidden[0]._forward_hooks  # type: ignore[union-attr, index]
+
+
+class Twice(torch.nn.Module):
+    """A layer that every row passes twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.layer(x))
+
+
+def test_nets_of_other_layers_are_refused() -> None:
+    """Many at once, with no dense layer; a parameter outside of them; a layer passed twice."""
+    more = nets.MLP(1, (8,), seed=1)
+    more.register_parameter("scale", torch.nn.Parameter(torch.ones(1)))
+    for net in (Ensemble([nets.MLP(1, (8,), seed=1)]), more, Twice()):
+        with pytest.raises(ArgumentError, match="network"):
+            evaluation.row_gradients(Network(net, PROCESS), *rows_at(LINE, [0.1], 6), blocks=1)
 
 
 def test_blocks_that_do_not_divide_the_rows_are_refused() -> None:

@@ -298,7 +298,13 @@ def test_the_collapse_is_where_the_information_is_log_n() -> None:
 
 def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     tables = study.table(TINY, arrays)
-    assert list(tables) == ["", "levels", "collapse"]
+    assert list(tables) == ["", "levels", "collapse", "cells"]
+    cells = tables["cells"]
+    assert len(cells) == 2 * 5 * TINY.seeds
+    one = cells[(cells["n"] == 32) & (cells["model"] == "width 8")]
+    np.testing.assert_array_equal(one["copies by distance"], arrays["32 width 8 copies"][:, 1])
+    way = arrays["32 width 8 way"][:, 2]
+    np.testing.assert_array_equal(one[f"way, k = {TINY.levels[2]}"], way)
     assert len(tables[""]) == 2 * 5
     assert len(tables["levels"]) == 2 * 4 * 4
     main = tables[""].set_index(["n", "model"])

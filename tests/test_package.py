@@ -144,6 +144,13 @@ def test_ci_requires_every_study_in_the_list() -> None:
         assert done.stdout.strip() == text.strip()
 
 
+def test_committed_figures_are_small() -> None:
+    """Films below 3 MB, other files below 1 MB."""
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "figures").iterdir()}
+    large = {name: n for name, n in sizes.items() if n >= (3e6 if name.endswith(".gif") else 1e6)}
+    assert not large
+
+
 @pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.py")), ids=lambda p: p.stem)
 def test_committed_figures_are_made_by_the_committed_code(study: Path) -> None:
     state = runner.results(ROOT / "figures", study.stem, study)
