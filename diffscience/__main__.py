@@ -229,8 +229,7 @@ def _run(options: argparse.Namespace) -> int:
         return worst
     plans.sort(key=lambda plan: plan.study.last)  # those that read what the others have found
     if options.jobs > 1 and len(plans) > 1:
-        groups = [[p.name for p in plans if p.study.last is last] for last in (False, True)]
-        return max(worst, *(_run_apart(names, options) for names in groups if names))
+        return max(worst, *(_run_apart(names, options) for names in _groups(plans)))
     from .store import Cache
 
     cache = Cache()
@@ -242,6 +241,17 @@ def _run(options: argparse.Namespace) -> int:
             if failures.status == 0:
                 _print(_summary(result))
     return worst
+
+
+def _groups(plans: Sequence[runner.Plan]) -> list[list[str]]:
+    """The studies that may run side by side, the longest first; times are taken with none beside;
+    last those that read what the others have found.
+    """
+    order = sorted(plans, key=lambda plan: -plan.seconds)
+    found = [[p.name for p in order if not (p.alone or p.study.last)]]
+    found += [[p.name] for p in order if p.alone and not p.study.last]
+    found.append([p.name for p in order if p.study.last])
+    return [names for names in found if names]
 
 
 def _engine(plans: Sequence[runner.Plan], options: argparse.Namespace) -> str:

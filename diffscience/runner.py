@@ -112,6 +112,13 @@ class Plan:
     out: Path
     siblings: tuple[str, ...]
     others: tuple[str, ...]
+    alone: bool  # a study that takes times, as its file says by ALONE = True
+
+    @property
+    def seconds(self) -> float:
+        """Of computing, by the record of the result that stands where it writes; 0 without one."""
+        found = (_read_provenance(self.out, self.name) or {}).get("seconds")
+        return float(found) if isinstance(found, (int, float)) else 0.0
 
     @property
     def plain(self) -> bool:
@@ -154,7 +161,8 @@ def prepare(
         out = Path("figures" if mode == "full" and not changed else "figures-quick")
     siblings = tuple(other for other in known if other.startswith(f"{name}_"))
     others = tuple(other for other in known if other != name)
-    about = (config, seed, device, mode, changed, out, siblings, others)
+    alone = getattr(sys.modules[f"diffscience_studies.{name}"], "ALONE", False) is True
+    about = (config, seed, device, mode, changed, out, siblings, others, alone)
     plan = Plan(name, path, study, source, *about)
     files.check_folder(out, "--out", locks=True)
     _former_files(plan)

@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+ALONE = True  # nothing runs beside a study that takes times
 OURS = "ours"
 LIMIT = "limit: C for this machine"
 LONG = 1000.0  # milliseconds

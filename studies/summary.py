@@ -4,14 +4,17 @@ Nothing is computed here: sentences and numbers are read from the tables that th
 left in the same folder, so that no number is ever copied by hand.  The README's table of studies is
 made of this one.
 
-A headline is a measured number with its standard error beside a number that it is held against:
+A headline is a measured number with its standard error, beside a number that it is held against
+where there is one:
 
     published   printed in the notes or papers that are replayed
     exact       known in closed form or by quadrature
     theory      a proven order or power
     floor       what true samples have, whose spread is in the error
+    nothing     a comparison of networks, or of times
 
-The figure shows value/wanted with error/wanted.  In the quick mode the tables are small, and what
+The figure shows value/wanted with error/wanted, and below what there is nothing to hold against,
+as it is.  In the quick mode the tables are small, and what
 cannot be answered from them says so.
 """
 
@@ -226,6 +229,15 @@ def flow_map(t: Tables) -> str:
     )
 
 
+def ensembles_gain(t: Tables) -> dict[tuple[str, str], float]:
+    """How many times as fast networks train together as apart, by width and batch."""
+    crowds: dict[tuple[str, str], dict[bool, float]] = {}
+    for row in t.rows("speed_ensembles"):  # the best of ours and of the others
+        best, mine = crowds.setdefault((row["width"], row["batch"]), {}), "ours" in row["contender"]
+        best[mine] = min(best.get(mine, math.inf), float(row["ms (median)"]))
+    return {where: best[False] / best[True] for where, best in crowds.items()}
+
+
 def speed(t: Tables) -> str:
     """Milliseconds and steps a second."""
 
@@ -234,11 +246,8 @@ def speed(t: Tables) -> str:
         return f"{float(found['ms (median)']):.0f}"
 
     steps = float(t.row("speed_training", contender="ours")["steps a second"])
-    crowds: dict[tuple[str, str], dict[bool, float]] = {}
-    for row in t.rows("speed_ensembles"):  # the best of ours and of the others
-        best, mine = crowds.setdefault((row["width"], row["batch"]), {}), "ours" in row["contender"]
-        best[mine] = min(best.get(mine, math.inf), float(row["ms (median)"]))
-    gains = {where: best[False] / best[True] for where, best in crowds.items()}
+    gains = ensembles_gain(t)
+    crowd = t.rows("speed_ensembles")[0]["task"].removeprefix("a step of ")
 
     def gain(which: Callable[..., tuple[str, str]]) -> str:
         width, batch = where = which(gains, key=gains.__getitem__)
@@ -248,7 +257,7 @@ def speed(t: Tables) -> str:
         f"A million points of a 25-component mixture take {ms('ours')} ms (torch.distributions"
         f" {ms('torch.distributions, autograd')}, a C loop for this one machine"
         f" {ms('limit: C for this machine')}); the note's training makes {steps:.0f} steps/s,"
-        f" and {row['task'].removeprefix('a step of ')} train together {gain(min)}"
+        f" and {crowd} train together {gain(min)}"
         f" to {gain(max)} times as fast as apart."
     )
 
@@ -920,7 +929,7 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Number:
-    """A measured number beside what it should be; `of` as above."""
+    """A measured number beside what it should be, NaN for nothing; `of` as above."""
 
     what: str
     value: float
@@ -1096,8 +1105,84 @@ def of_error_budget(t: Tables) -> Iterator[Number]:
     yield number(what, r, "KL of the flow | 0 | KL of the prior", "exact")
 
 
+def of_reverse_kernel(t: Tables) -> Iterator[Number]:
+    for gaussian in ("best", "optimal"):
+        r = next(r for r in t.rows("reverse_kernel") if r["Gaussian"] == gaussian)
+        what = f"power of β in the KL from the {gaussian} Gaussian"
+        yield number(what, r, "power of beta | its error | theory", "theory")
+
+
+def of_forward_reverse(t: Tables) -> Iterator[Number]:
+    for target in ("swiss_roll", "s_curve"):
+        found = [
+            r for r in t.rows("forward_reverse")
+            if (r["target"], r["direction"], r["metric"]) == (target, "ancestral", "sliced W2")
+        ]  # fmt: skip
+        r = min(found, key=lambda r: int(r["k"]))
+        error = math.hypot(float(r["error"]), float(r["floor error"]))
+        what = f"sliced W2 of a returned {target.replace('_', ' ')}"
+        yield number(what, r, f"value | {error} | floor", "floor")
+
+
+def of_score_matching_1d(t: Tables) -> Iterator[Number]:
+    r = [r for r in t.rows("score_matching_1d") if r["objective"] == "explicit" and r["seeds"]][-1]
+    what = f"relative error, explicit, {r['points']} points"
+    yield number(what, r, "Fisher error | Fisher error ± | nan", "nothing")
+
+
+def of_score_matching_2d(t: Tables) -> Iterator[Number]:
+    for objective in ("explicit", "denoising"):
+        r = t.row("score_matching_2d", objective=objective, data="fresh")
+        yield number(
+            f"relative error, {objective}", r, "Fisher error | standard error | nan", "nothing"
+        )
+
+
+def of_low_density(t: Tables) -> Iterator[Number]:
+    found = [r for r in t.rows("low_density") if r["objective"] == "implicit" and r["its error"]]
+    first = [r for r in found if r["target"] == found[0]["target"]]
+    for r in (first[0], first[-1]):
+        what = f"relative error {r['decades below the maximum']} decades below the maximum"
+        yield number(what, r, "relative error | error of it | nan", "nothing")
+
+
+def of_flow_map(t: Tables) -> Iterator[Number]:
+    r = t.rows("flow_map_learned")[-1]
+    what = f"distance of learned from exact samples, {r['model']}"
+    yield number(what, r, "distance, mean | error | nan", "nothing")
+
+
+def of_weightings(t: Tables) -> Iterator[Number]:
+    for law in ("julia_bimodal", "eight_gaussians"):
+        found = [r for r in t.rows("weightings") if r["law"] == law]
+        r = min(found, key=lambda r: float(r["KL"]))
+        what = f"KL of {law.replace('_', ' ')}, {r['weighting']} / nats"
+        yield number(what, r, "KL | KL error | nan", "nothing")
+
+
+def of_parameterisations(t: Tables) -> Iterator[Number]:
+    for r in t.rows("parameterisations"):
+        if r["predicts"] == "eps":
+            what = f"nats of eps over the least, {r['target'].replace('_', ' ')}"
+            yield number(what, r, "to the least | to the least error | nan", "nothing")
+
+
+def of_ema(t: Tables) -> Iterator[Number]:
+    for r in t.rows("ema"):
+        if r["rate"] == "high":
+            what = f"nats with the best average over none, {r['target'].replace('_', ' ')}"
+            yield number(what, r, "best/none | best/none error | nan", "nothing")
+
+
+def of_speed(t: Tables) -> Iterator[Number]:
+    for (width, batch), gain in ensembles_gain(t).items():
+        what = f"times as fast together, {width} wide, batches of {batch}"
+        yield Number(what, gain, 0.0, math.nan, "nothing")
+
+
 NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "julia_ddpm": of_julia_ddpm,
+    "forward_reverse": of_forward_reverse,
     "reverse_sde": of_reverse_sde,
     "forward_sde": of_forward_sde,
     "time_reversal": of_time_reversal,
@@ -1106,6 +1191,7 @@ NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "schedules": of_schedules,
     "likelihood": of_likelihood,
     "error_budget": of_error_budget,
+    "reverse_kernel": of_reverse_kernel,
     "learned_variance": of_learned_variance,
     "antithetic": of_antithetic,
     "memorisation": of_memorisation,
@@ -1114,6 +1200,14 @@ NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
     "hyvarinen": of_hyvarinen,
     "langevin": of_langevin,
     "kde": of_kde,
+    "score_matching_1d": of_score_matching_1d,
+    "score_matching_2d": of_score_matching_2d,
+    "low_density": of_low_density,
+    "flow_map": of_flow_map,
+    "weightings": of_weightings,
+    "parameterisations": of_parameterisations,
+    "ema": of_ema,
+    "speed": of_speed,
 }
 """Headline numbers, in the order of the figure."""
 
@@ -1159,35 +1253,50 @@ def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]
     return {"": page, "headlines": numbers}
 
 
-LOOKS = {"published": "s", "exact": "o", "theory": "^", "floor": "D"}
+NOTHING = "nothing"
+LOOKS = {"published": "s", "exact": "o", "theory": "^", "floor": "D", NOTHING: "o"}
 
 
 def draw(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
-    """Every headline number over what it should be."""
-    value, error, wanted = arrays["numbers"].T
-    y = np.arange(len(value))
-    figure, axes = plots.figure(height=1.5 + 0.3 * len(y))
-    ax = axes[0, 0]
+    """Every headline number over what it should be; below, those that nothing is held against."""
+    alone = arrays["of"] == NOTHING
+    counts = [max(1, int(np.sum(some))) for some in (~alone, alone)]
+    figure, axes = plots.figure(2, height=2.6 + 0.25 * sum(counts))
+    top, bottom = axes[:, 0]
+    top.get_gridspec().set_height_ratios(counts)
+    listed(top, arrays, ~alone, arrays["numbers"][:, 2])
+    top.axvline(1.0, color="0.4", lw=0.8, zorder=0)
+    top.set(xlabel="measured / wanted (± one standard error)")
+    top.set_title("Headline numbers beside what they should be (numbers: measured, wanted)")
+    listed(bottom, arrays, alone, np.ones(len(alone)))
+    bottom.set(xscale="log", xlabel="measured (± one standard error)")
+    bottom.set_title("Comparisons of networks, and of times")
+    plots.legend_below(figure, top, columns=4)
+    return figure
+
+
+def listed(ax: Any, arrays: dict[str, np.ndarray], some: np.ndarray, unit: np.ndarray) -> None:
+    """Some of the headlines in their units, a row each, with the numbers beside them."""
+    y = np.arange(np.sum(some))
+    value, error, wanted = arrays["numbers"][some].T
+    x, reach, kinds = value / unit[some], error / unit[some], arrays["of"][some]
     for i, (kind, marker) in enumerate(LOOKS.items()):
-        mine = arrays["of"] == kind
+        own = kinds == kind
         ax.errorbar(
-            (value / wanted)[mine], y[mine], xerr=(error / wanted)[mine], fmt=marker, ms=5, lw=1.2,
-            capsize=2, color=plots.COLORS[i], label=kind,
+            x[own], y[own], xerr=reach[own], fmt=marker, ms=5, lw=1.2, capsize=2,
+            color=plots.COLORS[i], label=kind if kind != NOTHING else None,
         )  # fmt: skip
-    ax.axvline(1.0, color="0.4", lw=0.8, zorder=0)
     for row in y:
         spread = f" ± {shown(error[row], 1)}" if error[row] > 0 else ""
-        text = f"{shown(value[row], 4)}{spread}  ({shown(wanted[row], 4)})"
+        beside = "" if kinds[row] == NOTHING else f"  ({shown(wanted[row], 4)})"
+        text = f"{shown(value[row], 4)}{spread}{beside}"
         ax.annotate(
             text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8,
             annotation_clip=False,
         )  # fmt: skip
-    names = [f"{s}: {w}" for s, w in zip(arrays["headline study"], arrays["headline"])]
-    ax.set_yticks(y, names, fontsize=8)
-    ax.set(ylim=(len(y) - 0.5, -0.5), xlabel="measured / wanted (± one standard error)")
-    ax.set_title("Headline numbers beside what they should be (numbers: measured, wanted)")
-    plots.legend_below(figure, ax, columns=4)
-    return figure
+    pairs = zip(arrays["headline study"][some], arrays["headline"][some])
+    ax.set_yticks(y, [f"{study}: {what}" for study, what in pairs], fontsize=8)
+    ax.set(ylim=(len(y) - 0.5, -0.5))
 
 
 STUDY = Study(

@@ -342,6 +342,31 @@ def test_any_number_of_jobs_gives_the_same_bytes(folder: Path) -> None:
     assert found[0]["toy.csv"] != found[0]["other.csv"]  # a seed of its own shows
 
 
+def test_the_longest_come_first_and_times_are_taken_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the seconds of the last results; unknown ones after them, readers of others at the end."""
+    text = (folder / "studies" / "toy.py").read_text()
+    for name, more in (("long", ""), ("timed", "\nALONE = True\n"), ("new", ""), ("short", "")):
+        (folder / "studies" / f"{name}.py").write_text(text + more)
+    (folder / "studies" / "reader.py").write_text(
+        text + "\nimport dataclasses\nSTUDY = dataclasses.replace(STUDY, last=True)\n"
+    )
+    (folder / "figures-quick").mkdir()
+    for name, seconds in (("long", 9.0), ("short", 2.0), ("toy", 5.0), ("timed", 99.0)):
+        record = {"mode": "quick", "outputs": {}, "seconds": seconds}
+        (folder / "figures-quick" / f"{name}.json").write_text(json.dumps(record))
+    ran: list[list[str]] = []
+
+    def apart(names: list[str], _: object) -> int:
+        ran.append(names)
+        return 0
+
+    monkeypatch.setattr("diffscience.__main__._run_apart", apart)
+    assert main(arguments("all", "--quick", "--jobs", "2")) == 0
+    assert ran == [["long", "toy", "short", "new"], ["timed"], ["reader"]]
+
+
 def test_the_file_runs_as_the_command_does(folder: Path) -> None:
     assert main(arguments("toy", "--quick", "--out", "a")) == 0
     environment = {**os.environ, "DIFFSCIENCE_CACHE": str(folder / "other cache")}

@@ -57,11 +57,15 @@ def test_answers_follow_the_tables(tables: dict[str, str]) -> None:
 
 def test_headlines_are_what_they_should_be(arrays: dict[str, np.ndarray]) -> None:
     """Exact and theoretical ones within 4.9 errors or 2 %, floors within 4.9."""
-    value, error, wanted = arrays["numbers"].T
+    held = arrays["of"] != study.NOTHING
+    value, error, wanted = arrays["numbers"][held].T
     near = np.abs(value - wanted) < np.maximum(4.9 * error, 0.02 * wanted)
-    assert near.all(), arrays["headline"][~near]
+    assert near.all(), arrays["headline"][held][~near]
     assert len(value) >= 20
+    assert np.isnan(arrays["numbers"][~held, 2]).all()
+    assert np.isfinite(arrays["numbers"][:, :2]).all()
     assert set(arrays["of"]) == set(study.LOOKS)
+    assert set(arrays["headline study"]) == set(arrays["study"])
 
 
 def test_what_tables_do_not_tell() -> None:
@@ -97,10 +101,13 @@ def test_tables_and_figure(arrays: dict[str, np.ndarray], only_drawing: None) ->
     assert page[""].columns.tolist() == ["study", "question", "answer"]
     assert len(page["headlines"]) == len(arrays["numbers"])
     figure: Any = STUDY.draw(STUDY.config, arrays)
-    axes: Any = figure.axes[0]
-    shown = np.sort(np.concatenate([line.get_xdata() for line in axes.lines if len(line.get_xdata())
-                                    and line.get_linestyle() == "None"]))  # fmt: skip
-    assert np.isin(arrays["numbers"][:, 0] / arrays["numbers"][:, 2], shown).all()
+    held = arrays["of"] != study.NOTHING
+    value, _, wanted = arrays["numbers"].T
+    for axes, some, unit in zip(figure.axes, (held, ~held), (wanted, np.ones(len(wanted)))):
+        shown = np.concatenate([
+            line.get_xdata() for line in axes.lines if line.get_linestyle() == "None"
+        ])  # fmt: skip
+        np.testing.assert_array_equal(np.sort(shown), np.sort((value / unit)[some]))
 
 
 def test_the_committed_page_and_the_readme(arrays: dict[str, np.ndarray]) -> None:
