@@ -1038,15 +1038,15 @@ def draw_plane(config: Config, arrays: Arrays) -> Figure:
             style = {"color": "white", "markersize": 1.4, "alpha": 0.8}
             ax.plot(*x[:500].T, ".", rasterized=True, **style)  # small as a picture, not as paths
             title = f"{sampler}\n" if gamma == config.few[1] else ""
-            ax.set_title(f"{title}{Estimate(*mean_and_error(purity))}", fontsize=8)
+            ax.set_title(f"{title}{Estimate(*mean_and_error(1 - purity))}", fontsize=8)
             ax.set(xlim=PLANE[:2], ylim=PLANE[2:])
         row[0].set_ylabel(f"γ = {gamma:g}\n$x_2$")
     for ax in axes[-1]:
         ax.set_xlabel("$x_1$")
     fig.colorbar(image, ax=axes, shrink=0.6, label="tilted log-density minus its maximum / nats")
     fig.suptitle(
-        f"Guided samples over the tilted law, and E p(c|X) (means of {config.seeds} seeds and"
-        f" {config.networks} networks ± standard error)",
+        "Guided samples (first seed) over the tilted law, and 1 − E p(c|X)\n(means of"
+        f" {config.seeds} seeds and {config.networks} networks ± standard error)",
         fontsize=10,
     )
     return fig
