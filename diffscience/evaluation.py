@@ -168,8 +168,8 @@ def row_gradients(
     its output and its input, so that one backward pass gives the sizes of all rows (Goodfellow
     2015, arXiv:1510.01799).
 
-    network : one whose net has all its parameters in dense layers with biases, each of which a row
-        passes once, as those of `nets.MLP`; else ArgumentError.
+    network : one whose net has all its parameters in dense layers with biases (else ArgumentError),
+        of its own each and passed once by a row, as those of `nets.MLP`.
 
     >>> import diffscience as ds
     >>> network = ds.Network(ds.nets.MLP(1, widths=(8,), seed=0), ds.VP())

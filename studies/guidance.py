@@ -19,8 +19,8 @@ they end with is known without a sample:
 
 The start is the conditional law at T, so that gamma = 1 ends with p(.|c) in exact arithmetic: what
 is left there is the error of the method, and so is the change when the mesh is halved.  In the
-plane there are samples of `seeds` runs of their own, each held against true samples of its own;
-floors are those of fresh true samples.
+plane there are samples of `seeds` sets of starts and noise, each held against true samples of its
+own; floors are those of fresh true samples.
 
 Networks learn eps of both models at once, from labels that are dropped with probability `dropped`,
 and guide themselves: their eps is held against the exact one under p_t(.|c), where they were
@@ -804,7 +804,7 @@ def plane_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """What is random, seed by seed: samples in the plane, and networks."""
+    """What is random, one by one: samples in the plane, and networks, all from the same starts."""
     rows: list[dict[str, Any]] = []
     for gamma, sampler in itertools.product(config.few, PLANE_SAMPLERS):
         for s, values in enumerate(arrays[f"plane {gamma:g} {sampler} measures"]):
@@ -820,7 +820,8 @@ def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def learned_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """Guided networks beside the exact guided flow; errors are standard errors over networks.
+    """Guided networks beside the exact guided flow; errors are standard errors over networks, which
+    all go from the same starts as it does.
 
     Of eps: the rms error over the times; that of the noise itself, whose mean eps is, is 1.
     """
@@ -1045,8 +1046,9 @@ def draw_plane(config: Config, arrays: Arrays) -> Figure:
         ax.set_xlabel("$x_1$")
     fig.colorbar(image, ax=axes, shrink=0.6, label="tilted log-density minus its maximum / nats")
     fig.suptitle(
-        "Guided samples (first seed) over the tilted law, and 1 − E p(c|X)\n(means of"
-        f" {config.seeds} seeds and {config.networks} networks ± standard error)",
+        "Guided samples (first seed) over the tilted law, and 1 − E p(c|X)\n(means ±"
+        f" standard error of {config.seeds} seeds, and of {config.networks} networks that all go"
+        " from the first one's starts)",
         fontsize=10,
     )
     return fig

@@ -4,8 +4,8 @@ Nothing is computed here: sentences and numbers are read from the tables that th
 left in the same folder, so that no number is ever copied by hand.  The README's table of studies is
 made of this one.
 
-A headline is a measured number with its standard error, beside a number that it is held against
-where there is one:
+A headline is a measured number with its standard error, which times have not, beside a number that
+it is held against where there is one:
 
     published   printed in the notes or papers that are replayed
     exact       known in closed form or by quadrature
@@ -78,11 +78,13 @@ def largest(values: Any) -> float:
 def shown(value: Any, digits: int = 2) -> str:
     """A number to so many significant digits, zeros at its end included.
 
-    >>> shown(0.1004, 3), shown("0.002", 1), shown(5.3, 1), shown(12.0, 2), shown(123, 2)
-    ('0.100', '0.002', '5', '12', '123')
+    >>> shown(0.1004, 3), shown("0.002", 1), shown(5.3, 1), shown(12.0, 2), shown(3e-6, 1)
+    ('0.100', '0.002', '5', '12', '3e-06')
     """
     value = float(value)
-    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
+    if abs(value) >= 10**digits:
+        return f"{value:.0f}"
+    return f"{value:#.{digits}g}".replace(".e", "e").rstrip(".")
 
 
 def near(r: Row, value: str, error: str) -> str:
@@ -981,24 +983,18 @@ def of_reverse_sde(t: Tables) -> Iterator[Number]:
     for start in ("N(0, 1)", "p_1"):
         r = t.row("reverse_sde", score="exact", start=start, eta="1.0")
         what = f"mass on the right from {start}"
-        wanted = {
-            "N(0, 1)": next(
-                e["right, solved"]
-                for e in t.rows("reverse_sde_exact")
-                if e["start"] == start and e["eta"] == "1.0"
-            ),
-            "p_1": r["truth"],
-        }[start]
+        wanted = r["truth"]
+        if start == "N(0, 1)":
+            wanted = t.row("reverse_sde_exact", start=start, eta="1.0")["right, solved"]
         yield number(what, r, f"right | error | {wanted}", "exact")
 
 
 def of_solver_orders(t: Tables) -> Iterator[Number]:
-    every = t.rows("solver_orders_all")
     for kind, method in (
         ("flow", "heun"), ("flow", "dpm_3m"), ("strong", "euler_maruyama"),
         ("strong, more steps", "torchsde srk"), ("torchdiffeq", "rk4"),
     ):  # fmt: skip
-        r = next(r for r in every if r["kind"] == kind and r["method"] == method)
+        r = t.row("solver_orders_all", kind=kind, method=method)
         error = float(r["error of fit"] or 0) + float(r["error of sample"] or 0)
         what = f"order of {method.replace('_', ' ')} ({kind.partition(',')[0]})"
         yield number(what, r, f"order | {error} | theory", "theory")
@@ -1107,8 +1103,8 @@ def of_error_budget(t: Tables) -> Iterator[Number]:
 
 def of_reverse_kernel(t: Tables) -> Iterator[Number]:
     for gaussian in ("best", "optimal"):
-        r = next(r for r in t.rows("reverse_kernel") if r["Gaussian"] == gaussian)
-        what = f"power of β in the KL from the {gaussian} Gaussian"
+        r = t.row("reverse_kernel", Gaussian=gaussian)
+        what = f"power of β in the KL from the {gaussian} Gaussian, {r['target']}"
         yield number(what, r, "power of beta | its error | theory", "theory")
 
 
@@ -1126,7 +1122,7 @@ def of_forward_reverse(t: Tables) -> Iterator[Number]:
 
 def of_score_matching_1d(t: Tables) -> Iterator[Number]:
     r = [r for r in t.rows("score_matching_1d") if r["objective"] == "explicit" and r["seeds"]][-1]
-    what = f"relative error, explicit, {r['points']} points"
+    what = f"relative Fisher error, explicit, {r['points']} points"
     yield number(what, r, "Fisher error | Fisher error ± | nan", "nothing")
 
 
@@ -1134,7 +1130,10 @@ def of_score_matching_2d(t: Tables) -> Iterator[Number]:
     for objective in ("explicit", "denoising"):
         r = t.row("score_matching_2d", objective=objective, data="fresh")
         yield number(
-            f"relative error, {objective}", r, "Fisher error | standard error | nan", "nothing"
+            f"relative Fisher error, {objective}",
+            r,
+            "Fisher error | standard error | nan",
+            "nothing",
         )
 
 
@@ -1142,7 +1141,7 @@ def of_low_density(t: Tables) -> Iterator[Number]:
     found = [r for r in t.rows("low_density") if r["objective"] == "implicit" and r["its error"]]
     first = [r for r in found if r["target"] == found[0]["target"]]
     for r in (first[0], first[-1]):
-        what = f"relative error {r['decades below the maximum']} decades below the maximum"
+        what = f"relative rms error of {r['target']}, {r['decades below the maximum']} decades down"
         yield number(what, r, "relative error | error of it | nan", "nothing")
 
 
@@ -1163,21 +1162,22 @@ def of_weightings(t: Tables) -> Iterator[Number]:
 def of_parameterisations(t: Tables) -> Iterator[Number]:
     for r in t.rows("parameterisations"):
         if r["predicts"] == "eps":
-            what = f"nats of eps over the least, {r['target'].replace('_', ' ')}"
+            what = f"ratio of nats, eps to the least, {r['target'].replace('_', ' ')}"
             yield number(what, r, "to the least | to the least error | nan", "nothing")
 
 
 def of_ema(t: Tables) -> Iterator[Number]:
     for r in t.rows("ema"):
         if r["rate"] == "high":
-            what = f"nats with the best average over none, {r['target'].replace('_', ' ')}"
+            law = r["target"].replace("_", " ")
+            what = f"ratio of nats, best average to none, high rate, {law}"
             yield number(what, r, "best/none | best/none error | nan", "nothing")
 
 
 def of_speed(t: Tables) -> Iterator[Number]:
     for (width, batch), gain in ensembles_gain(t).items():
         what = f"times as fast together, {width} wide, batches of {batch}"
-        yield Number(what, gain, 0.0, math.nan, "nothing")
+        yield Number(what, gain, math.nan, math.nan, "nothing")
 
 
 NUMBERS: dict[str, Callable[[Tables], Iterator[Number]]] = {
@@ -1296,7 +1296,7 @@ def listed(ax: Any, arrays: dict[str, np.ndarray], some: np.ndarray, unit: np.nd
         )  # fmt: skip
     pairs = zip(arrays["headline study"][some], arrays["headline"][some])
     ax.set_yticks(y, [f"{study}: {what}" for study, what in pairs], fontsize=8)
-    ax.set(ylim=(len(y) - 0.5, -0.5))
+    ax.set(ylim=(max(1, len(y)) - 0.5, -0.5))
 
 
 STUDY = Study(
