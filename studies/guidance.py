@@ -1047,8 +1047,8 @@ def draw_plane(config: Config, arrays: Arrays) -> Figure:
     fig.colorbar(image, ax=axes, shrink=0.6, label="tilted log-density minus its maximum / nats")
     fig.suptitle(
         "Guided samples (first seed) over the tilted law, and 1 − E p(c|X)\n(means ±"
-        f" standard error of {config.seeds} seeds, and of {config.networks} networks that all go"
-        " from the first one's starts)",
+        f" standard error of {config.seeds} seeds, and of {config.networks} networks, all from"
+        " the starts of the first seed)",
         fontsize=10,
     )
     return fig

@@ -1267,10 +1267,12 @@ def draw(config: Config, arrays: dict[str, np.ndarray]) -> Figure:
     listed(top, arrays, ~alone, arrays["numbers"][:, 2])
     top.axvline(1.0, color="0.4", lw=0.8, zorder=0)
     top.set(xlabel="measured / wanted (± one standard error)")
-    top.set_title("Headline numbers beside what they should be (numbers: measured, wanted)")
+    figure.suptitle(
+        "Headline numbers beside what they should be (numbers: measured, wanted)", fontsize=11
+    )
     listed(bottom, arrays, alone, np.ones(len(alone)))
     bottom.set(xscale="log", xlabel="measured (± one standard error)")
-    bottom.set_title("Comparisons of networks, and of times")
+    bottom.set_title("Comparisons of networks, and of times", fontsize=11)
     plots.legend_below(figure, top, columns=4)
     return figure
 
