@@ -152,6 +152,7 @@ class Chain(Process):
         return xp.reshape(xp.take(like(table, k), index, axis=0), k.shape)
 
     def _sum(self, k: Array) -> Array:
+        # _log is set for the frozen dataclass by object.__setattr__, which types do not see.
         return self.entry(self._log, k)  # type: ignore[attr-defined]
 
     def _alpha(self, t: Array) -> Array:

@@ -113,6 +113,7 @@ def dpm_2s(
 
 def _middles(process: Process, levels: Sequence[Level], ratio: float) -> list[Level]:
     """The level at l_t + ratio h of each step; that of its start for a step from or to an end."""
+    # l stands for the lambda of the paper.
     l = np.array([level.log_ratio for level in levels])  # noqa: E741
     inner = np.isfinite(l[:-1]) & np.isfinite(l[1:])
     a, b = np.where(inner, l[:-1], 0.0), np.where(inner, l[1:], 0.0)

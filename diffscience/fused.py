@@ -93,6 +93,7 @@ def _importable() -> bool:
     if importlib.util.find_spec("numba") is None:
         return False
     try:
+        # Only to learn whether it can be imported.
         import numba  # noqa: F401
     except ImportError:  # numba refuses a NumPy that is too new for it
         return False

@@ -77,6 +77,7 @@ def _parse(source: str) -> list[ast.stmt]:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
+            # Not every node has a body; this one does.
             node.body = [item for item in body if not _is_text(item)]  # type: ignore[attr-defined]
     return [part for statement in tree.body for part in _single(statement)]
 

@@ -417,12 +417,14 @@ def execute(
         "versions": provenance.packages(provenance.COMPUTING),
     }
     code = provenance.code_version(plan.source)
+    # A line where a function would take three.
     pressed: Callable[[], bool] = lambda: ctrl_c.pressed  # noqa: E731
     tables = _tables_of_others(plan) if plan.study.last else {}
     digests = {name: files.sha256(data) for name, data in tables.items()}
     texts = {name: data.decode() for name, data in tables.items()}
     parts |= {"tables": digests} if plan.study.last else {}
     run = Run(plan.seed, plan.device, cache, parts, quiet, executor, pressed, texts)
+    # A line where a function would take three.
     compute: Callable[[], Mapping[str, Any]] = lambda: plan.study.compute(plan.config, run)  # noqa: E731
     with _one_thread(), ctrl_c.watching():
         arrays, seconds, cached = run.kept("", compute)

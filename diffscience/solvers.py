@@ -262,6 +262,7 @@ def _sde(
                 if tolerance is None:
                     source = noise_for(noise, first, rows, len(y))
                     return _fixed_steps(run, rows, source, method, places), run
+                # Adaptive steps take no Noise: it is a whole number, as was checked above.
                 seed = int(noise)  # type: ignore[arg-type]
                 return _adaptive(run, rows, seed, first, method, tolerance, places), run
 

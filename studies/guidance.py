@@ -570,6 +570,7 @@ class Side(nets.Batched):
         self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None
     ) -> torch.Tensor:
         """x (S n, D), t (S n,), label (S n,) -> (S n, outputs)."""
+        # It asks for no more of an MLP than this class has too.
         return nets.MLP.forward(self, x, t, label)  # type: ignore[arg-type]
 
 

@@ -330,6 +330,7 @@ def bound_of(schedule: str, config: Config, arrays: Arrays, seed: int) -> Arrays
         x0 = law.sample(config.bound_points, seed + 1)  # the bound has seed
         found = [bounds.bound(model, x0, seed, mix=mix) for mix in (0.0, 1.0)]
         rows += [list(_bound_arrays(bound)["bound"]) for bound in found]
+        # A replayed model's process is a chain.
         return {"rows": np.array(rows), "fisher": _fisher(model, model.process)}  # type: ignore[arg-type]
     return {"rows": np.array(rows)}
 

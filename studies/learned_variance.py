@@ -328,6 +328,7 @@ def places(oracle: Oracle) -> Iterator[Place]:
     """Every step, from 1 to K."""
     chain: Any = oracle.process
     for k in range(1, chain.K + 1):
+        # The laws of this study are mixtures, and so are they at any time.
         x, w = nodes(oracle.at(k))  # type: ignore[arg-type]
         x0, cov = np.asarray(oracle.x0(x, k)), np.asarray(oracle.posterior_cov(x, k))
         yield Place(k, chain, x, w, x0, cov, *of_steps.bridge(chain, k - 1, k))

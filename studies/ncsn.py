@@ -408,6 +408,7 @@ def trained(
     )
     for one, history in zip(networks, histories, strict=True):
         averaged(one.net, history).cpu().requires_grad_(False)
+    # To the types the net is any module; here it is an MLP.
     return [nets.Scaled(one.net, law) for one in networks]  # type: ignore[arg-type]
 
 

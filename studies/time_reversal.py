@@ -205,6 +205,7 @@ def recorded(
         W, S = W + dW, S + dS
         if j in wanted:
             kept.append((x, W, S))
+    # kept holds triples, so there are three.
     return tuple(np.stack(parts) for parts in zip(*kept, strict=True))  # type: ignore[return-value]
 
 
