@@ -19,8 +19,9 @@ Girsanov's theorem bounds the KL of the reverse SDE by the error of its score (`
 
     KL(p_end || q_end) <= KL(p_T || prior) + 1/2 int E|eps_model - eps|^2 d log-SNR
 
-Beside it stand the KL of that SDE, by its Fokker-Planck equation, and that of the probability flow
-of the same model, by its own map, for which the theorem says nothing.
+Beside it stand the KL of that SDE, on the line, by its Fokker-Planck equation, and that of the
+probability flow of the same model, for which the theorem says nothing: on the line by its own map,
+in the plane by its log-likelihood at true points, whose chance is in the errors over seeds.
 
 The last part varies the ends themselves with the exact score: how much a shorter process and an
 earlier stop cost, alone, by the flow and by the reverse SDE. The flow keeps KL(p_T || prior), which
@@ -49,6 +50,7 @@ from diffscience import (
     gallery,
     girsanov,
     grids,
+    likelihood,
     metrics,
     nets,
     plots,
@@ -201,8 +203,8 @@ def one_seed(config: Config, law: str, models: Sequence[Model], seed: int) -> Ar
     (lengths, ...), and NaN for what is known on the line alone.
 
     D (samplers, steps, 2, 2, 2, 2); exact end (samplers, steps); metrics (METRICS, 2, 2, 2, 2), of
-    the first deterministic sampler in most steps; bound (prior, score); sde, the KL of the SDE;
-    eps (levels,) E|eps_model - eps|^2.
+    the first deterministic sampler in most steps; bound (prior, score); sde and flow, KLs,
+    the latter by points in the plane; eps (levels,) E|eps_model - eps|^2.
     """
     oracle = oracle_of(config, law)
     fine, line = fine_of(config, oracle), oracle.law.dim == 1
@@ -225,6 +227,7 @@ def one_seed(config: Config, law: str, models: Sequence[Model], seed: int) -> Ar
         off = metrics.fisher_error(model, oracle, times).value
         found["eps"].append(oracle.process.var(times) * off)
         found["sde"].append(kl_of_sde(config, model, oracle, config.end) if line else math.nan)
+        found["flow"].append(math.nan if line else kl_of_flow(config, model, oracle, seed))
         found["metrics"].append(by_metric(config, exact, model, fine, line))
     return {key: np.array(values) for key, values in found.items()}
 
@@ -254,6 +257,18 @@ def by_metric(
 def kl_of_sde(config: Config, model: Model, oracle: Oracle, end: float) -> float:
     """KL(p_end || q_end) of the reverse SDE of a model on the line."""
     return girsanov.kl(model, oracle, end=end, cells=config.cells, steps=config.intervals)
+
+
+def kl_of_flow(config: Config, model: Model, oracle: Oracle, seed: int) -> float:
+    """KL(p_end || q_end) of the flow of a model from the prior, over so many points of p_end."""
+
+    def log_q(x: np.ndarray) -> np.ndarray:
+        tolerance = config.tolerance
+        found = likelihood.log_prob(model, x, start=config.end, rtol=tolerance, atol=tolerance)
+        return found.log_prob
+
+    law = oracle.at(config.end)
+    return metrics.kl_by_samples(log_q, law, config.points, seed).value
 
 
 def levels_of(config: Config, oracle: Oracle) -> np.ndarray:
@@ -351,7 +366,7 @@ def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def kl_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """Girsanov's bound, and on the line the KL of the SDE and of the flow, in nats."""
+    """Girsanov's bound, the KL of the flow, and on the line that of the SDE, in nats."""
     rows = []
     for law, updates in itertools.product(config.laws, config.lengths):
         bound = at(arrays, "bound", law, updates)
@@ -359,23 +374,24 @@ def kl_table(config: Config, arrays: Arrays) -> pd.DataFrame:
         if law == LINE:
             columns |= {"KL of the SDE": at(arrays, "sde", law, updates)}
             columns |= {"SDE/bound": columns["KL of the SDE"] / columns["bound"]}
-            columns |= {"KL of the flow": flow_kl(arrays, updates)}
+        columns |= {"KL of the flow": flow_kl(arrays, law, updates)}
         found = {key: Estimate(*mean_and_error(values)) for key, values in columns.items()}
         row: dict[str, Any] = {"law": law, "updates": updates, "networks": config.seeds}
-        if law == LINE:  # of how many networks
-            row |= {
-                f"{kind} above the bound": int(
-                    np.sum(columns[f"KL of the {kind}"] > columns["bound"])
-                )
-                for kind in ("SDE", "flow")
-            }
+        for kind in ("SDE", "flow"):
+            if f"KL of the {kind}" in columns:  # of how many networks
+                above = columns[f"KL of the {kind}"] > columns["bound"]
+                row[f"{kind} above the bound"] = int(np.sum(above))
         rows.append(row | with_errors(found))
     return digits(pd.DataFrame(rows))
 
 
-def flow_kl(arrays: Arrays, updates: int) -> np.ndarray:
-    """KL(p_end || q_end) of the flows on the line, (seeds,); carrying both on to 0 keeps it."""
-    return at(arrays, "metrics", LINE, updates)[:, budget.METRICS.index("kl"), 1, 1, 0, 0]
+def flow_kl(arrays: Arrays, law: str, updates: int) -> np.ndarray:
+    """KL(p_end || q_end) of the flows, (seeds,); on the line that at 0, since the exact way from
+    the end to 0 keeps it.
+    """
+    if law != LINE:
+        return at(arrays, "flow", law, updates)
+    return at(arrays, "metrics", law, updates)[:, budget.METRICS.index("kl"), 1, 1, 0, 0]
 
 
 def metrics_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -474,17 +490,21 @@ def stack(ax: Any, x: float, shares: dict[str, Estimate], total: Estimate) -> No
     size = sum(abs(share.value) for share in shares.values()) or 1.0
     sure = abs(total.value) > 2 * total.error
     high = low = 0.0
-    for part, share in shares.items():
+    for k, (part, share) in enumerate(shares.items()):
         height = share.value / size
         bottom = high if height > 0 else low
         ax.bar(
             x, height, 0.74, bottom, color=COLOR[part], alpha=1.0 if sure else 0.35, label=part
         )  # fmt: skip
+        if share.value:  # side by side, since two ends may be at one height
+            ax.errorbar(
+                x + 0.13 * (k - 1.5), bottom + height, share.error / size, color="black", lw=0.9
+            )  # fmt: skip
         high, low = high + max(height, 0.0), low + min(height, 0.0)
     ax.plot(x, total.value / size, "D", color="black", markersize=4, label="their sum, D")
     words = f"{total.value:.1e}".replace("e-0", "e-").replace("-", "−")
     ax.text(
-        x, 1.06, words, ha="center", va="bottom", fontsize=7.5, color="black" if sure else "gray"
+        x, 1.32, words, ha="center", va="bottom", fontsize=7.5, color="black" if sure else "gray"
     )
 
 
@@ -501,7 +521,7 @@ def draw_bars(config: Config, arrays: Arrays, name: str) -> Figure:
             stack(ax, s, found.share(), found.total())
         ax.axhline(0.0, color="black", linewidth=0.8)
         ax.set_xticks(range(len(config.steps)), config.steps)
-        ax.set(ylim=(-0.45, 1.36), yticks=(0.0, 0.5, 1.0))
+        ax.set(ylim=(-0.45, 1.6), yticks=(0.0, 0.5, 1.0))
         ax.grid(visible=False, axis="x")
         if j == 0:
             ax.set_title(f"{length} updates", fontsize=10)
@@ -512,7 +532,8 @@ def draw_bars(config: Config, arrays: Arrays, name: str) -> Figure:
     plots.legend_below(fig, axes[0, 0], columns=5)
     fig.suptitle(
         f"{WORDS.get(name, name)}: shares of D, the energy distance to the data, printed above\n"
-        f"(means of {config.seeds} seeds; pale: D is within two standard errors of 0)",
+        f"(means of {config.seeds} seeds; lines: standard errors of parts, at their ends;"
+        " pale: D is within two of 0)",
         fontsize=10,
     )
     return fig
@@ -589,40 +610,48 @@ def draw_ways(config: Config, arrays: Arrays) -> Figure:
 
 
 def draw_girsanov(config: Config, arrays: Arrays) -> Figure:
-    """Bound and measured KL against training; where in time the bound comes from."""
-    fig, (axes,) = plots.figure(1, 2, height=4.0)
+    """Bound and measured KL against training; where in time the bound on the line comes from."""
+    fig, (axes,) = plots.figure(1, len(config.laws) + 1, height=4.0)
     rows = kl_table(config, arrays)
-    some = rows[rows["law"] == LINE]
     styles = {
         "bound": ("bound of the SDE's KL", "s-"), "prior": ("of it the prior", "s:"),
         "KL of the SDE": ("KL of the SDE", "o-"), "KL of the flow": ("KL of the flow", "^--"),
     }  # fmt: skip
-    for (key, (words, style)), color in zip(styles.items(), plots.COLORS, strict=False):
-        axes[0].errorbar(
-            some["updates"], some[key], some[f"{key} error"], fmt=style, color=color, capsize=2,
-            label=words,
-        )  # fmt: skip
-    axes[0].set(xscale="log", yscale="log", xlabel="updates of the training", ylabel="nats")
-    axes[0].set_xticks(config.lengths, config.lengths)
-    axes[0].minorticks_off()
-    axes[0].set_title("KL from the law at the end", fontsize=10)
+    for ax, law in zip(axes, config.laws):
+        some = rows[rows["law"] == law]
+        for (key, (words, style)), color in zip(styles.items(), plots.COLORS, strict=False):
+            if law == LINE or key != "prior":  # in the plane it is far below all else
+                ax.errorbar(
+                    some["updates"], some[key], some[f"{key} error"], fmt=style, color=color,
+                    capsize=2, label=words,
+                )  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel="updates of the training")
+        ax.set_xticks(config.lengths, config.lengths)
+        ax.minorticks_off()
+        low, high = np.log10(ax.get_ylim())
+        ax.set_ylim(10.0 ** math.floor(low), 10.0 ** math.ceil(high))  # with a decade's ticks
+        ax.set_title(f"KL from the law at the end:\n{WORDS.get(law, law)}", fontsize=9)
+    axes[0].set_ylabel("nats")
     levels = arrays["levels"]
     for i, length in enumerate(config.lengths):
         mean, error = mean_and_error(at(arrays, "eps", LINE, length))
         color = plots.COLORS[4 + i % 5]
-        axes[1].plot(levels, mean, color=color, label=f"{length} updates")
-        axes[1].fill_between(levels, np.maximum(mean - error, 1e-9), mean + error, color=color,
-                             alpha=0.25, linewidth=0)  # fmt: skip
-    axes[1].set(yscale="log", xlabel="log-SNR (noise left, data right)")
-    axes[1].set_title(
-        "$E|\\epsilon_{model} - \\epsilon|^2$: half its area is the score's part", fontsize=10
+        axes[-1].plot(levels, mean, color=color, label=f"{length} updates")
+        axes[-1].fill_between(levels, np.maximum(mean - error, 1e-9), mean + error, color=color,
+                              alpha=0.25, linewidth=0)  # fmt: skip
+    axes[-1].set(yscale="log", xlabel="log-SNR (noise left, data right)")
+    axes[-1].set_title(
+        "$E|\\epsilon_{model} - \\epsilon|^2$ on the line:\nhalf its area is the score's part",
+        fontsize=9,
     )
     plots.legend_below(fig, *axes, columns=4)
-    sde, flow = (int(some[f"{kind} above the bound"].sum()) for kind in ("SDE", "flow"))
-    count = config.seeds * len(some)
+    told = []
+    for kind in ("SDE", "flow"):
+        above = rows[f"{kind} above the bound"].dropna()
+        told.append(f"{int(above.sum())} of {config.seeds * len(above)} {kind}s")
     fig.suptitle(
-        f"{WORDS[LINE]}: {sde} of {count} SDEs have a KL above the bound (by Girsanov: none),"
-        f"\n{flow} of {count} flows, of which it does not speak (means and errors of"
+        f"{told[0]} have a KL above the bound (by Girsanov: none),"
+        f"\n{told[1]}, of which it does not speak (means and errors of"
         f" {config.seeds} networks each)",
         fontsize=10,
     )

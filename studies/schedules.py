@@ -17,8 +17,9 @@ and nothing else, for whatever does not look at t or at that factor:
                weight (Kingma and Gao 2023); divided by 2 p, every schedule has the loss
                int E|eps - eps_model|^2 dlambda/2 of the bound, and changes its variance alone
 
-Compared at equal budget: linear (the linear chain of Ho et al. 2020 and its limit VP, which differ
-by less than can be seen), VE geometric (Song et al. 2021) and VE with g = 25^t (their tutorial),
+Compared at equal budget: linear (the chain of 1000 steps of Ho et al. 2020, its beta constant over
+each step), VP (its limit, Song et al. 2021), VE geometric (theirs) and VE with g = 25^t (of their
+tutorial),
 cosine (Nichol and Dhariwal 2021), sigmoid (Jabri et al. 2022), polynomial (Hoogeboom et al. 2022),
 rectified flow (Liu et al. 2023), the steps of EDM, even in sigma^(1/7) from 80 to 0.002, the
 log-normal law of its training, log(sigma/sigma_data) ~ N(-1.2 + log 2, 1.2^2) between the same ends
@@ -117,6 +118,28 @@ MEASURES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 """What steps can be even in besides the time: of log-SNRs, and back."""
 
 
+def minus_log_abar(chain: Chain) -> np.ndarray:
+    """-log abar after 0, ..., K steps, (K + 1,)."""
+    return np.concatenate([[0.0], np.cumsum(-np.log1p(-chain.betas))])
+
+
+def log_snr_at(process: Process, t: Any) -> Any:
+    """The log-SNR at any time; within a step of a chain beta is constant."""
+    if not isinstance(process, Chain):
+        return process.log_snr(t)
+    off = np.interp(t, np.arange(process.K + 1), minus_log_abar(process))
+    with np.errstate(divide="ignore"):
+        return -off - np.log(-np.expm1(-off))
+
+
+def time_at(process: Process, level: Any) -> Any:
+    """The time with a log-SNR, back from `log_snr_at`."""
+    if not isinstance(process, Chain):
+        return process.time_of_log_snr(level)
+    off = np.logaddexp(0, -np.asarray(level, float))
+    return np.interp(off, minus_log_abar(process), np.arange(process.K + 1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """A process and what its steps are even in: "time", or one of `MEASURES` from `first` on."""
@@ -128,7 +151,7 @@ class Schedule:
     def _even(self, level: Any) -> Any:
         """What steps are even in, of log-SNRs."""
         if self.measure == "time":
-            return np.asarray(self.process.time_of_log_snr(level))
+            return np.asarray(time_at(self.process, level))
         return MEASURES[self.measure][0](np.asarray(level))
 
     @functools.cached_property
@@ -144,7 +167,7 @@ class Schedule:
         start, end = self._ends
         even = start + (end - start) * np.asarray(u, float)
         if self.measure == "time":
-            return self.process.log_snr(even)
+            return log_snr_at(self.process, even)
         return MEASURES[self.measure][1](even)
 
     def place(self, level: Any) -> np.ndarray:
@@ -173,7 +196,8 @@ class Schedule:
 
 EVEN = "even log-SNR"
 SCHEDULES = {
-    "linear (VP)": Schedule(VP()), "cosine": Schedule(Cosine()), "sigmoid": Schedule(Sigmoid()),
+    "linear": Schedule(Chain.linear(1000)), "VP": Schedule(VP()),
+    "cosine": Schedule(Cosine()), "sigmoid": Schedule(Sigmoid()),
     "polynomial": Schedule(Polynomial()), "rectified flow": Schedule(RectifiedFlow()),
     "VE, 25^t": Schedule(VE()), "VE geometric": Schedule(VEGeometric()),
     "EDM steps": Schedule(EDM(), "rho", SIGMA_MIN),
@@ -272,7 +296,7 @@ class Config:
 
 
 QUICK = Config(
-    targets=("julia_trimodal",), schedules=("linear (VP)", "rectified flow", EVEN),
+    targets=("julia_trimodal",), schedules=("linear", "rectified flow", EVEN),
     samplers=("ancestral", "dpm_2m"), steps=(4, 8), few=(4, 8), pairs=8, seeds=2, points=64,
     levels=4, width=16, updates=5, batch=32, fine=16,
 )  # fmt: skip
@@ -390,7 +414,8 @@ def prior_gap(schedule: Schedule, target: str) -> float:
 def invariance(config: Config, target: str, run: Run) -> np.ndarray:
     """Largest differences between schedules in runs between equal log-SNRs, (samplers + Euler,).
 
-    Each process in its own coordinates and times, from common points with common noise.
+    Each process in its own coordinates and times, from common points with common noise; but for the
+    chain, which has VP's coordinates and only its own log-SNRs.
     """
     law, names = law_of(target), [*config.samplers, "euler"]
     levels = np.linspace(-4.5, 8.0, 16)
@@ -400,6 +425,8 @@ def invariance(config: Config, target: str, run: Run) -> np.ndarray:
     x = start.mean + math.sqrt(float(np.trace(start.cov)) / law.dim) * z
     found = []
     for process in {SCHEDULES[name].process: None for name in config.schedules}:
+        if isinstance(process, Chain):
+            continue
         grid = np.append(process.time_of_log_snr(levels), 0.0)
         size = process.alpha(float(grid[0])) / ANGLE.alpha(first)
         oracle = Oracle(law, process)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffscience import budget, girsanov, runner, samplers
+from diffscience import budget, girsanov, likelihood, runner, samplers
 from diffscience.budget import PARTS, Bench
 from diffscience.errors import ArgumentError
 from diffscience.study import Run
@@ -96,12 +96,20 @@ def test_bounds_and_divergences(arrays: dict[str, np.ndarray]) -> None:
     assert study.at(arrays, "sde", study.LINE, 20)[1] == pytest.approx(kl, rel=1e-9)
     bench = budget.Bench(oracle, study.fine_of(TINY, oracle), n=400, tolerance=TINY.tolerance)
     found = bench.budget(model, samplers.ALL["heun"], bench.fine, "kl").distances
-    assert study.flow_kl(arrays, 20)[1] == pytest.approx(found[0, 1, 1, 0, 0], rel=1e-9)
+    assert study.flow_kl(arrays, study.LINE, 20)[1] == pytest.approx(found[0, 1, 1, 0, 0], rel=1e-9)
+    plane = study.trained(TINY, "eight_gaussians", 20, Run(TINY.seed))[1]
+    seed = Run(TINY.seed).seed_for("eight_gaussians", 1, "runs")
+    law = study.oracle_of(TINY, "eight_gaussians").at(TINY.end)
+    x = law.sample(TINY.points, seed)
+    kl = np.mean(law.log_prob(x) - likelihood.log_prob(plane, x, start=TINY.end).log_prob)
+    flow = study.flow_kl(arrays, "eight_gaussians", 20)
+    assert flow[1] == pytest.approx(kl, rel=0.05) and flow[0] != pytest.approx(kl, rel=0.05)
     every, sde = (arrays[key][0] for key in ("bound", "sde"))
     assert np.all(sde < every.sum(axis=-1))
     assert np.any(sde > 0.5 * every.sum(axis=-1))
     rows = study.kl_table(TINY, arrays)
-    assert (rows["bound"] > rows["prior"]).all()
+    assert (rows["bound"] > rows["prior"]).all() and (rows["KL of the flow"] > 0).all()
+    assert (rows["KL of the SDE"].isna() == (rows["law"] != study.LINE)).all()
     np.testing.assert_allclose(rows["bound"], rows["prior"] + rows["score"])
     with pytest.raises(ArgumentError, match="steps must be so many that the density stays above 0"):
         girsanov.kl(model, oracle, **options | {"steps": 10})
@@ -194,7 +202,12 @@ def test_a_bar_is_signed(arrays: dict[str, np.ndarray]) -> None:
     boxes = [patch.get_bbox() for patch in axes[0, 0].patches]
     found = [(b.ymin, b.ymax) for b in boxes[:3]]
     np.testing.assert_allclose(found, [(0.0, 0.5), (-1 / 6, 0.0), (0.5, 5 / 6)], atol=1e-12)
-    assert axes[0, 0].lines[0].get_ydata()[0] == pytest.approx(4 / 6)
+    dots = [line for line in axes[0, 0].lines if line.get_marker() == "D"]
+    assert dots[0].get_ydata()[0] == pytest.approx(4 / 6)
+    bars = [c.get_segments()[0] for c in axes[0, 0].collections]
+    ends = [0.5, -1 / 6, 5 / 6]  # of the bars, each with its own error over the sum of sizes
+    for segment, end in zip(bars, ends, strict=True):
+        np.testing.assert_allclose(segment[:, 1], [end - 0.1 / 6, end + 0.1 / 6], atol=1e-12)
     study.stack(axes[0, 0], 1.0, shares, Estimate(4.0, 3.0))
     assert axes[0, 0].patches[4].get_alpha() < axes[0, 0].patches[0].get_alpha()
     del fig

@@ -38,7 +38,7 @@ STUDY, _ = runner.load(FILE)
 study: Any = sys.modules["diffscience_studies.schedules"]
 
 TINY = study.Config(
-    schedules=("linear (VP)", "rectified flow", "EDM steps", study.EVEN),
+    schedules=("linear", "rectified flow", "EDM steps", study.EVEN),
     samplers=("ancestral", "dpm_2m"), steps=(4, 8), few=(4, 8), pairs=4, seeds=2, points=64,
     levels=4, width=8, updates=3, batch=8, fine=16, seed=3,
 )  # fmt: skip
@@ -71,7 +71,7 @@ def test_densities_of_log_snr_in_closed_form() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_place_is_that_of_the_curve(name: str) -> None:
-    schedule, u = study.SCHEDULES[name], np.linspace(0.02, 0.98, 25)
+    schedule, u = study.SCHEDULES[name], np.linspace(0.0205, 0.9805, 25)  # within steps of a chain
     level = schedule.log_snr(u)
     np.testing.assert_allclose(schedule.place(level), u, rtol=1e-9)
     np.testing.assert_allclose(study.ANGLE.log_snr(schedule.angle(u)), level, atol=1e-9)
@@ -87,6 +87,15 @@ def test_steps_are_those_of_the_grids_of_the_process(name: str) -> None:
     assert len(steps) == 11
     assert steps[-1] == 0
     assert np.all(np.diff(steps) < 0)
+    if isinstance(
+        process, Chain
+    ):  # the whole steps of the chain, and between them its beta is constant
+        k = np.arange(1000, 0, -100)
+        np.testing.assert_allclose(study.ANGLE.log_snr(steps[:-1]), process.log_snr(k), atol=1e-9)
+        logs = [study.log_snr_at(process, t) for t in (40.0, 40.25, 41.0)]
+        first, part, whole = (-np.logaddexp(0, -level) for level in logs)
+        assert first - part == pytest.approx((first - whole) / 4, rel=1e-9)
+        return
     first = schedule.first / process.T
     known = {
         "time": grids.uniform(process, 10),
@@ -106,14 +115,20 @@ def test_steps_are_those_of_the_grids_of_the_process(name: str) -> None:
 
 
 def test_curves_of_the_linear_schedule(arrays: dict[str, np.ndarray]) -> None:
-    """abar = exp(-(0.1 u + 9.95 u^2)) and beta 0.1 + 19.9 u, as of the chain; densities sum to 1.
+    """abar = prod (1 - beta_k) and its limit exp(-(0.1 u + 9.95 u^2)), VP; densities sum to 1.
 
     Twice the chain's last beta, the wrong twin, is far.
     """
-    i, u = TINY.schedules.index("linear (VP)"), arrays["u"]
-    np.testing.assert_allclose(arrays["abar"][i], np.exp(-(0.1 * u + 9.95 * u * u)), rtol=1e-9)
+    i, u = TINY.schedules.index("linear"), arrays["u"]
+    kept = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[1::2]
+    np.testing.assert_allclose(arrays["abar"][i], [1.0, *kept], rtol=1e-9)
     middle = (u[:-1] + u[1:]) / 2
-    np.testing.assert_allclose(arrays["beta"][i], 0.1 + 19.9 * middle, rtol=1e-7)
+    np.testing.assert_allclose(arrays["beta"][i], 0.1 + 19.9 * middle, rtol=0.02, atol=0.01)
+    limit = np.exp(-(0.1 * u + 9.95 * u * u))
+    log_snr = study.SCHEDULES["VP"].log_snr(u[1:])
+    np.testing.assert_allclose(1 / (1 + np.exp(-log_snr)), limit[1:], rtol=1e-9)
+    apart = np.abs(arrays["abar"][i] - limit).max()
+    assert 1e-5 < apart < 1e-3
     mass = np.trapezoid(arrays["density"], arrays["level"], axis=1)
     np.testing.assert_allclose(mass, 1.0, atol=1e-2)
     assert arrays["linear chain"][9:].max() < 0.1
@@ -155,7 +170,7 @@ def test_what_the_prior_costs(arrays: dict[str, np.ndarray]) -> None:
         assert found == pytest.approx(np.sum(cov * cov) / (4 * v * v), rel=0.05)
         gap = dict(zip(TINY.schedules, arrays[f"{target} prior"]))
         assert abs(gap["rectified flow"]) < 1e-9
-        assert max(abs(gap[name]) for name in ("EDM steps", "linear (VP)")) < 1e-7
+        assert max(abs(gap[name]) for name in ("EDM steps", "linear")) < 1e-7
 
 
 # ------------------------------------------------------------------ equal steps
@@ -191,11 +206,11 @@ def test_runs_with_the_exact_score_come_to_the_floor(arrays: dict[str, np.ndarra
     config = dataclasses.replace(TINY, points=256, steps=(4, 100), few=(4,), fine=200)
     run = Run(5)
     floor = study.facts(config, LINE, run)["floor"][1].mean()
-    found = study.exact_cell(config, run, LINE, "linear (VP)", "dpm_2m")["W1"].mean(axis=1)
+    found = study.exact_cell(config, run, LINE, "linear", "dpm_2m")["W1"].mean(axis=1)
     assert floor < 0.02
     assert abs(found[1] - floor) < 0.01
     assert found[0] > found[1] + 0.02
-    alone = study.exact_cell(config, Run(5), LINE, "linear (VP)", "dpm_2m")["W1"]
+    alone = study.exact_cell(config, Run(5), LINE, "linear", "dpm_2m")["W1"]
     assert np.array_equal(alone.mean(axis=1), found)
 
 
@@ -226,7 +241,7 @@ def test_the_weight_of_the_bound_gives_all_the_same_loss(name: str) -> None:
 def test_times_have_the_density_of_their_schedule() -> None:
     """The share in a band, 20,000 times, seed 7; and not that of another schedule."""
     band = np.array([-1.0, 2.0])
-    for name, other in (("linear (VP)", "rectified flow"), ("EDM log-normal", "EDM steps")):
+    for name, other in (("linear", "rectified flow"), ("EDM log-normal", "EDM steps")):
         law = lesson(name, "simple").law()
         level = study.ANGLE.log_snr(law(20_000, torch.Generator().manual_seed(7))).numpy()
         share = np.mean((band[0] < level) & (level < band[1]))
@@ -244,12 +259,12 @@ def test_networks_see_only_what_their_schedule_has_shown() -> None:
     np.testing.assert_allclose(ends, [-high / 8, -low / 8])
     far = lesson("rectified flow", "simple").seen(torch.tensor([0.0, 1.0], dtype=torch.float64))
     np.testing.assert_allclose(far, [-study.SEEN / 8, study.SEEN / 8])
-    assert lesson("linear (VP)", "bound").levels == pytest.approx(TINY.window)
+    assert lesson("linear", "bound").levels == pytest.approx(TINY.window)
 
 
 def test_networks_are_those_trained_alone() -> None:
     """And networks of another schedule or weighting are others."""
-    pair = [lesson("linear (VP)", "simple"), lesson("rectified flow", "simple")]
+    pair = [lesson("linear", "simple"), lesson("rectified flow", "simple")]
     models, run = study.taught(TINY, PLANE, pair, Run(8)), Run(8)
     x = study.law_of(PLANE).sample(20, 9)
     found = [model.eps(np.stack([x, x]), 0.4)[1] for model in models]
@@ -262,7 +277,7 @@ def test_networks_are_those_trained_alone() -> None:
         )  # fmt: skip
         np.testing.assert_allclose(ours, alone.eps(x, 0.4), atol=1e-5)
     assert np.abs(found[0] - found[1]).max() > 1e-4
-    [other] = study.taught(TINY, PLANE, [lesson("linear (VP)", "bound")], Run(8))
+    [other] = study.taught(TINY, PLANE, [lesson("linear", "bound")], Run(8))
     assert np.abs(other.eps(np.stack([x, x]), 0.4)[1] - found[0]).max() > 1e-4
 
 
@@ -330,7 +345,7 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert len(main) == 2 * 4
     at = (arrays["learned target"] == PLANE) & (arrays["learned weighting"] == "simple")
     [values] = arrays["learned W1"][at]
-    row, own = main.loc[(PLANE, "linear (VP)")], values[0, 0, 1, 0]
+    row, own = main.loc[(PLANE, "linear")], values[0, 0, 1, 0]
     assert row["W1 trained, own steps"] == pytest.approx(own.mean())
     assert row["W1 trained, own steps, error"] == pytest.approx(abs(own[0] - own[1]) / 2)
     assert row["W1 trained, even steps"] == pytest.approx(values[0, 3, 1, 0].mean())
@@ -346,7 +361,7 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert np.isfinite(cells["W1"]).all()
     assert not cells.duplicated(cells.columns[:-1].tolist()).any()
     wanted = {
-        "target": PLANE, "score": "simple", "trained by": "linear (VP)", "way": "linear (VP)",
+        "target": PLANE, "score": "simple", "trained by": "linear", "way": "linear",
         "sampler": "dpm_2m", "steps": 4,
     }  # fmt: skip
     asked = cells[np.all([cells[key] == value for key, value in wanted.items()], axis=0)]
@@ -398,7 +413,7 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
         ("targets", ("rolls",)),
         ("targets", ("swiss_roll",)),
         ("targets", ("grid", "grid")),
-        ("schedules", ("linear (VP)",)),
+        ("schedules", ("linear",)),
         ("schedules", ("straight", study.EVEN)),
         ("samplers", ("heun", "ddim")),
         ("samplers", ("ddim", "ancestral")),
