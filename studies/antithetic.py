@@ -5,8 +5,9 @@ A batch of n rows estimates the gradient of the loss E_t w(t) |eps - eps_model|^
 expectation (`times`):
 
     independent            each on its own
-    antithetic             t and its mirror image in pairs: (t, T - t) but for the earliest time,
-                           (t, T - 1 - t) on steps 0 ... T - 1, as the programs of DDIM draw them
+    antithetic             t and its mirror image in pairs: (t, T - t) but for the earliest time
+    antithetic, steps      (k, K - 1 - k) of K steps counted from 0, as the programs of DDIM draw
+                           them: the steps at T/K ... T, T/K the earliest time
     stratified             a lattice with one random shift   (Kingma et al. 2021, appendix I)
     importance             density p ~ w, each row over p    (Song et al. 2021b, section 5)
     importance, stratified a lattice, bent to that density
@@ -26,16 +27,18 @@ variance are gone: these integrals, by Gauss-Legendre in the log-SNR from gradie
 and the scatter of whole batches as training draws them (adaptive times as they are after a fit to
 the network at hand).
 
-Measured at the networks of each training at its start and its end, always beside
-independent times at the same network. Then what came of equal training: the excess of the loss over
-the least that any model has (exact but for the points in the plane), the excess of the bound
-1/2 int E|eps_model - E[eps|x]|^2 dr, r the log-SNR, and the distance of samples: W1 on the line,
-from a lattice of starts, and the energy distance in the plane, from random ones. Their floor is the
+Measured at the networks of each training at its start and its end, always beside independent times
+at the same network, those on steps beside independent steps. Then what came of equal training: the
+excess of the loss over the least that any model has (exact but for the points in the plane), the
+excess of the bound 1/2 int E|eps_model - E[eps|x]|^2 dr, r the log-SNR, and the distance of
+samples: W1 on the line, from a lattice of starts, and the energy distance in the plane, from random ones. Their floor is the
 exact score from the same starts.
 
 `simple` has a constant weight, by which importance is no news; adaptive times, whose networks must
 be trained one by one, are tried on the first law. Errors are standard errors over
-seeds, of ratios by the delta method; all trainings of a seed begin with the same weights.
+seeds. Ratios of variances are geometric means over networks, since networks differ in their
+variance by large factors; those of losses are of means, by the delta method. All trainings of a
+seed begin with the same weights.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ from diffscience import (
     train,
     weightings,
 )
+from diffscience.chain import Chain
 from diffscience.errors import ArgumentError, number, whole
 from diffscience.estimates import mean_and_error
 from diffscience.mixture import GaussianMixture
@@ -77,7 +81,8 @@ Law = times.Times | times.Adaptive
 
 PROCESS = VP()
 EVEN = ("independent", "antithetic", "stratified")  # uniform times
-WAYS = (*EVEN, "importance", "importance, stratified", "adaptive")
+ON_STEPS = "antithetic, steps"
+WAYS = (*EVEN, ON_STEPS, "importance", "importance, stratified", "adaptive")
 FLAT = "simple"  # the objective of constant weight
 STATES = ("start", "end")
 
@@ -108,7 +113,7 @@ class Config:
     batch: int = 64
     rate: float = 3e-3
     final_rate: float = 3e-5
-    batches: int = 96
+    batches: int = 192
     earliest: float = 1e-3
     nodes: int = 16
     rows: int = 256
@@ -147,7 +152,7 @@ class Config:
 
 
 QUICK = Config(
-    laws=("julia_bimodal",), ways=("independent", "antithetic", "importance"), seeds=2, steps=16,
+    laws=("julia_bimodal",), ways=("independent", ON_STEPS, "importance"), seeds=2, steps=16,
     widths=(16, 16), batch=16, batches=16, nodes=4, rows=16, points=32, samples=50, solver_steps=6,
 )  # fmt: skip
 
@@ -162,8 +167,24 @@ def law_of(config: Config, way: str, objective: str) -> Law:
         return times.Adaptive(PROCESS, **options)
     if way in EVEN:
         return times.uniform(PROCESS, stream=times.STREAMS[way], **options)
+    if way.endswith("steps"):
+        return on_steps(config, way.partition(",")[0])
     stream = times.STREAMS["stratified" if way.endswith("stratified") else "independent"]
     return times.importance(PROCESS, weightings.ALL[objective], stream=stream, **options)
+
+
+def on_steps(config: Config, stream: str) -> times.Times:
+    """Uniform on the times T/K, 2 T/K, ..., T, of which the first is the earliest."""
+    K = round(1 / config.earliest)
+    steps = times.uniform(Chain.linear(K), stream=times.STREAMS[stream])
+    return dataclasses.replace(
+        steps, process=PROCESS, quantile=lambda u: steps.quantile(u) * (PROCESS.T / K)
+    )
+
+
+def even_law(config: Config, way: str, objective: str) -> Law:
+    """Independent uniform times where those of a way are: on all of them, or on the steps."""
+    return law_of(config, EVEN[0] + (", steps" if way == ON_STEPS else ""), objective)
 
 
 def weight_of(objective: str, law: Law) -> weightings.Weighting:
@@ -329,11 +350,12 @@ def variances(
     """Of one network, key = (law, objective, way, state, seed): variances and what theory says.
 
     scatter : of batches by the way and by independent times. theory, least : by the integrals, over
-        that of independent times; NaN for adaptive times. square, density : at the nodes.
+        that of independent times; NaN for adaptive times and on steps. square, density : at the
+        nodes.
     """
     law, objective, way, *_ = key
     generator = run.torch_generator("variance", *key)
-    even = law_of(config, EVEN[0], objective)
+    even = even_law(config, way, objective)
     drawn = law_of(config, way, objective)
     if way == "adaptive":
         drawn = seen(config, network, law, objective, generator)
@@ -345,7 +367,7 @@ def variances(
     t = nodes_of(config).t
     density, flat = np.asarray(drawn.density(t)), np.ones(len(t))
     whole_variance = at.variance(EVEN[0], flat)
-    theory = np.nan if way == "adaptive" else at.variance(way, density) / whole_variance
+    theory = np.nan if way in ("adaptive", ON_STEPS) else at.variance(way, density) / whole_variance
     return {
         "scatter": np.array(found),
         "theory": np.array(theory),
@@ -432,7 +454,7 @@ def makes_sense(config: Config, point: dict[str, Any]) -> bool:
     """Not importance by a constant, which is no other way, and adaptive times on one law alone."""
     if point["way"] == "adaptive" and point["law"] != config.laws[0]:
         return False
-    return bool(point["objective"] != FLAT or point["way"] in EVEN)
+    return bool(point["objective"] != FLAT or point["way"] in (*EVEN, ON_STEPS))
 
 
 def compute(config: Config, run: Run) -> Arrays:
@@ -474,31 +496,14 @@ def reference(arrays: Arrays, i: int) -> int:
 
 def variance_ratio(arrays: Arrays, i: int, state: int) -> tuple[float, float]:
     """Variance by the way of the i-th cell over that of independent times, at its networks."""
-    return evaluation.ratio(arrays["scatter"][i, state, :, 0], even_of(arrays, i, state))
+    own, even = arrays["scatter"][i, state].T
+    return evaluation.times_worse(own, even)
 
 
-def even_of(arrays: Arrays, i: int, state: int) -> np.ndarray:
-    """Variances with independent times at the networks of the i-th cell, (seeds,).
-
-    At the start, where these are the same for all ways, means over the draws of all.
-    """
-    if state:
-        return np.asarray(arrays["scatter"][i, state, :, 1])
-    some = cells_of(arrays, str(arrays["law"][i]), str(arrays["objective"][i]))
-    return np.asarray(arrays["scatter"][some, 0, :, 1].mean(axis=0))
-
-
-def by_integrals(
-    config: Config, arrays: Arrays, i: int, state: int, name: str
-) -> tuple[float, float]:
-    """`variance_ratio` by the integrals, of the way itself ("theory") or of the best ("least").
-
-    A network's variance with independent times follows from its least one: they differ by
-    E|g|^2 - (E sqrt|g|^2)^2.
-    """
-    share, square = nodes_of(config).share, arrays["square"][i, state]
-    even = (square @ share - (np.sqrt(square) @ share) ** 2) / (1 - arrays["least"][i, state])
-    return evaluation.ratio(arrays[name][i, state] * even, even)
+def by_integrals(arrays: Arrays, i: int, state: int, name: str) -> tuple[float, float]:
+    """`variance_ratio` by the integrals, of the way itself ("theory") or of the best ("least")."""
+    found = arrays[name][i, state]
+    return evaluation.times_worse(found, np.ones_like(found))
 
 
 # ---------------------------------------------------------------- tables
@@ -535,7 +540,7 @@ def theory_table(config: Config, arrays: Arrays) -> pd.DataFrame:
         row: dict[str, Any] = place(arrays, i) | {"state": state}
         row["measured"], row["measured error"] = variance_ratio(arrays, i, k)
         for name in ("theory", "least"):
-            row[name], row[f"{name} error"] = by_integrals(config, arrays, i, k, name)
+            row[name], row[f"{name} error"] = by_integrals(arrays, i, k, name)
         rows.append(row)
     return _digits(pd.DataFrame(rows))
 
@@ -645,12 +650,12 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
                 x + 0.2 * (k - 0.5), found[:, 0], found[:, 1], fmt="osD"[k], color=plots.COLORS[k],
                 capsize=2, label=state,
             )  # fmt: skip
-            theory = [by_integrals(config, arrays, i, k, "theory")[0] for i in some]
+            theory = [by_integrals(arrays, i, k, "theory")[0] for i in some]
             ax.plot(
                 x + 0.2 * (k - 0.5), theory, "_", color="black", markersize=9,
                 label="by the integrals",
             )  # fmt: skip
-            least = [by_integrals(config, arrays, i, k, "least")[0] for i in some]
+            least = [by_integrals(arrays, i, k, "least")[0] for i in some]
             ax.axhline(
                 np.mean(least), color=plots.COLORS[k], linewidth=0.9, linestyle=":",
                 label=f"the best law of independent times, {state}",
@@ -692,8 +697,10 @@ def draw_end(config: Config, arrays: Arrays) -> Figure:
                     most = abs(value - 1) / error
                     where = f"{arrays['way'][i]}, {title_of(law, objective)}: {value:.2f}"
                     where += f" ± {error:.1g}"
+        some = cells_of(arrays, law, config.objectives[-1])
+        ways = [way for way in config.ways if way in arrays["way"][some]]
         for ax in row:
-            names = [way.replace(", ", ",\n") for way in config.ways]
+            names = [way.replace(", ", ",\n") for way in ways]
             ax.set_xticks(range(len(names)), names, fontsize=8, rotation=30)
             ax.grid(visible=False, axis="x")
         row[0].set(ylim=(0, None))

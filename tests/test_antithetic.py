@@ -52,6 +52,10 @@ def test_pairs_are_mirror_images() -> None:
     t = law(10, np.random.default_rng(1))
     np.testing.assert_allclose(study.mirrored(FULL, t[:5]), t[5:], rtol=1e-12)
     assert not np.allclose(study.PROCESS.T - t[:5], t[5:], rtol=1e-12)
+    k = 1000 * np.asarray(study.law_of(FULL, study.ON_STEPS, "simple")(10, 1)) - 1  # from 0
+    np.testing.assert_allclose(k, np.round(k), atol=1e-9)
+    np.testing.assert_allclose(k[:5] + k[5:], 999)
+    assert not np.allclose(1000 * t, np.round(1000 * t), atol=1e-9)
 
 
 def test_every_way_is_a_way_of_its_own() -> None:
@@ -61,9 +65,9 @@ def test_every_way_is_a_way_of_its_own() -> None:
     def asked(**other: str) -> list[bool]:
         return [study.makes_sense(TINY, point | other) for point in points]
 
-    assert asked() == [True] * 3 + [False] * 3
-    assert asked(objective="bound") == [True] * 6
-    assert asked(objective="bound", law=PLANE) == [True] * 5 + [False]
+    assert asked() == [True] * 4 + [False] * 3
+    assert asked(objective="bound") == [True] * 7
+    assert asked(objective="bound", law=PLANE) == [True] * 6 + [False]
 
 
 def test_adaptive_times_have_seen_the_network() -> None:
@@ -134,14 +138,18 @@ def test_every_way_has_the_same_mean(objective: str) -> None:
     even = of_batches("independent", objective, 2000, 16, 1)
     along = even.mean(axis=0) / np.linalg.norm(even.mean(axis=0))
 
-    def z(gradients: np.ndarray) -> float:
+    def z(gradients: np.ndarray, even: np.ndarray = even) -> float:
         own, other = gradients @ along, even @ along
         spread = np.hypot(own.std(), other.std()) / 2000**0.5
         return float((own.mean() - other.mean()) / spread)
 
+    steps = study.even_law(FULL, study.ON_STEPS, objective)
+    assert np.allclose(1000 * np.asarray(steps(9, 1)) % 1, 0, atol=1e-9)
     ways = study.EVEN[1:] if objective == study.FLAT else study.WAYS[1:]
     for way in ways:
-        assert abs(z(of_batches(way, objective, 2000, 16, 2))) < 4.9
+        on_steps = way == study.ON_STEPS  # its mean is that of the steps
+        beside = of_batches("independent, steps", objective, 2000, 16, 3) if on_steps else even
+        assert abs(z(of_batches(way, objective, 2000, 16, 2), beside)) < 4.9
     wrong = dataclasses.replace(FULL, batches=2000, batch=16)
     law = ds.times.importance(study.PROCESS, weightings.bound, FULL.earliest)
     bare = dataclasses.replace(law, density=lambda t: 0.0 * t + 1.0)
@@ -163,7 +171,7 @@ def test_scatter_is_that_of_theory() -> None:
         theory = {
             way: at.variance(way, np.asarray(study.law_of(config, way, objective).density(t)))
             for way in ways
-            if way != "adaptive"
+            if way not in ("adaptive", study.ON_STEPS)
         }
         for k, way in enumerate(theory):
             found = of_batches(way, objective, 4000, 32, k).reshape(20, 200, -1)
@@ -271,7 +279,7 @@ def test_exact_samples_are_at_the_floor_and_moved_ones_are_not() -> None:
 def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     tables = study.table(TINY, arrays)
     assert list(tables) == ["", "theory", "times", "cells"]
-    cells = 2 * (3 + 6) - 1
+    cells = 2 * (4 + 7) - 1
     assert [len(found) for found in tables.values()] == [
         cells, 2 * cells, TINY.nodes * cells, 2 * cells
     ]  # fmt: skip
@@ -279,11 +287,14 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     first = main.iloc[0]
     assert (first["way"], first["excess/independent"]) == ("independent", 1.0)
     assert first["distance - independent"] == 0.0
-    own, even = arrays["scatter"][4, 1].T
-    assert main.iloc[4]["variance, end"] == pytest.approx(own.mean() / even.mean())
-    assert study.reference(arrays, 4) == 3
+    own, even = arrays["scatter"][5, 1].T
+    assert main.iloc[5]["variance, end"] == pytest.approx(np.exp(np.log(own / even).mean()))
+    assert study.reference(arrays, 5) == 4
     theory = tables["theory"]
-    assert theory["theory"].isna().tolist() == (theory["way"] == "adaptive").tolist()
+    assert (
+        theory["theory"].isna().tolist()
+        == theory["way"].isin(["adaptive", study.ON_STEPS]).tolist()
+    )
     same = theory[theory["way"] == "independent"]
     np.testing.assert_allclose(same["theory"], 1.0)
     assert (theory["least"] <= 1 + 1e-9).all()

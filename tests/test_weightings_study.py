@@ -307,6 +307,9 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
         assert row["KL error"] == pytest.approx(kl[2].std(ddof=1) / 2**0.5)
         behind = kl[2] - kl[np.argmin(kl.mean(axis=1))]
         assert row["KL behind the best"] == pytest.approx(behind.mean())
+        far = arrays[f"{law} distance"]
+        behind = far[2] - far[np.argmin(far.mean(axis=1))]
+        assert row["distance behind the best"] == pytest.approx(behind.mean())
         assert row["floor"] == pytest.approx(arrays[f"{law} exact distance"].mean())
     objectives = tables["objectives"].set_index(["law", "objective"])
     matrix = tables["matrix"].set_index(["law", "trained with"])
@@ -318,8 +321,14 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert likelihood["least value"] == pytest.approx(2 * bound["least value"])
     times = tables["times"]
     one = times[(times["law"] == PLANE) & (times["weighting"] == "simple")]
-    width = study.nodes_of(TINY).width
-    assert one["variance by log-SNR"] @ width == pytest.approx(1.0)
+    nodes, weight = study.nodes_of(TINY), study.weights_of(TINY, PLANE)[0]
+    square, signal = (arrays[f"{PLANE} {key}"][0] for key in ("square", "signal"))
+    cost = study.measured(TINY, arrays, PLANE)["cost of even t"][0]
+    taken = signal @ (nodes.share * weight**2) / (np.sqrt(square) @ (nodes.share * weight)) ** 2
+    held = one["variance by log-SNR"] @ nodes.width
+    assert held == pytest.approx((cost - taken).mean()) and held != pytest.approx(cost.mean())
+    likelihood, bound = study.variance_density(TINY, arrays, PLANE)[1:]
+    np.testing.assert_allclose(likelihood, bound, rtol=1e-2)  # the same networks, twice the weight
     cells = tables["cells"]
     some = cells[(cells["law"] == PLANE) & (cells["weighting"] == "simple")]
     assert some["KL"].tolist() == arrays[f"{PLANE} kl"][0].tolist()
