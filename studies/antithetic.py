@@ -31,8 +31,8 @@ Measured at the networks of each training at its start and its end, always besid
 at the same network, those on steps beside independent steps. Then what came of equal training: the
 excess of the loss over the least that any model has (exact but for the points in the plane), the
 excess of the bound 1/2 int E|eps_model - E[eps|x]|^2 dr, r the log-SNR, and the distance of
-samples: W1 on the line, from a lattice of starts, and the energy distance in the plane, from random ones. Their floor is the
-exact score from the same starts.
+samples: W1 on the line, from a lattice of starts, and the energy distance in the plane, from random
+ones. Their floor is the exact score from the same starts.
 
 `simple` has a constant weight, by which importance is no news; adaptive times, whose networks must
 be trained one by one, are tried on the first law. Errors are standard errors over

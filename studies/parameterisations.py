@@ -88,6 +88,7 @@ VIEWS = ("fourier", "raw", "log")
 OBJECTIVES = COMMON, NATIVE = ("common", "native")
 FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 NODES = 4  # of a panel
+FAR = 3.0  # times the least, beyond which a figure says so in words
 SLICED = partial(metrics.sliced_wasserstein, p=1)
 AXES = ("target", "predicts", "sees", "shape", "objective")
 WORDS = {
@@ -132,10 +133,10 @@ class Config:
     targets: tuple[str, ...] = ("julia_bimodal", "eight_gaussians")
     predicts: tuple[str, ...] = CONTENDERS
     shape: str = "32-32"
-    raw: tuple[str, ...] = ("eps", "x0", "v", "edm")
+    raw: tuple[str, ...] = tuple(PREDICTIONS)
     logged: tuple[str, ...] = ("edm",)
-    sized: tuple[str, ...] = ("eps",)
-    shapes: tuple[str, ...] = ("64", "64-64", "32-32-32")
+    sized: tuple[str, ...] = ("eps", "velocity")
+    shapes: tuple[str, ...] = ("16-16", "64-64", "32", "32-32-32")
     rates: tuple[float, ...] = (1e-2, 3e-2, 1e-1, 3e-1)
     fall: float = 0.01
     steps: int = 300
@@ -181,8 +182,8 @@ class Config:
 
 
 QUICK = Config(
-    predicts=("eps", WHOLE), shape="16-16", raw=("eps",), logged=(), shapes=("16",), rates=(1e-2,),
-    steps=20, batch=32, seeds=2, panels=1, samples=60, sampler_steps=5,
+    predicts=("eps", WHOLE), shape="16-16", raw=("eps",), logged=(), sized=("eps",), shapes=("16",),
+    rates=(1e-2,), steps=20, batch=32, seeds=2, panels=1, samples=60, sampler_steps=5,
 )  # fmt: skip
 
 
@@ -444,6 +445,7 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             told(row, "W1", found.W1)
             row["native rate"] = native.rate
             told(row, "native nats", native.nats)
+            row["native/common"], row["native/common error"] = times_worse(native.nats, found.nats)
             told(row, "native relative", native.off)
             told(row, "native W1", native.W1)
             told(row, "native W1 - W1", native.W1 - found.W1)
@@ -598,10 +600,10 @@ def at_the_edge(config: Config, arrays: Arrays) -> str:
 
 
 def draw_main(config: Config, arrays: Arrays) -> Figure:
-    """Nats and W1 of every contender by both losses."""
-    fig, axes = plots.figure(2, len(config.targets), height=6.6)
+    """Nats of every contender by both losses, near the least of the common one, and W1."""
+    fig, axes = plots.figure(3, len(config.targets), height=9.0)
     styles = {COMMON: {"marker": "o"}, NATIVE: {"marker": "s", "markerfacecolor": "white"}}
-    for target, (top, bottom) in zip(config.targets, axes.T, strict=True):
+    for target, (top, middle, bottom) in zip(config.targets, axes.T, strict=True):
         for (y, predicts), (n, objective) in itertools.product(
             enumerate(config.predicts), enumerate(OBJECTIVES)
         ):
@@ -620,6 +622,7 @@ def draw_main(config: Config, arrays: Arrays) -> Figure:
         least = contender(config, arrays, target, best).nats
         top.set_title(f"{words(target)}\nleast: {words(best)}, {plus_minus(least)}", fontsize=10)
         top.set_xlabel("nats (floor 0)")
+        draw_ratios(middle, config, arrays, target, least)
         bottom.set_xlabel("$W_1$" if gallery.ALL[target]().dim == 1 else "sliced $W_1$")
         for ax in (top, bottom):
             listed(ax, config, config.predicts)
@@ -633,6 +636,22 @@ def draw_main(config: Config, arrays: Arrays) -> Figure:
         fontsize=10,
     )
     return fig
+
+
+def draw_ratios(ax: Any, config: Config, arrays: Arrays, target: str, least: np.ndarray) -> None:
+    """Nats by the common loss over the least, up to `FAR` times; farther ones in words."""
+    for y, predicts in enumerate(config.predicts):
+        value, error = times_worse(contender(config, arrays, target, predicts).nats, least)
+        if value > FAR:
+            text = f"{Estimate(value, error)} times →"
+            ax.text(0.98, y, text, ha="right", va="center", transform=ax.get_yaxis_transform())
+        else:
+            ax.errorbar(value, y, xerr=error, fmt="o", color=plots.COLORS[0], capsize=2, ms=5)
+    ax.axvline(1.0, color="black", lw=0.8)
+    ax.set(xlim=(0.95, FAR), xlabel="nats by the common loss / the least")
+    names = [words(name) for name in config.predicts]
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
 
 
 def draw_levels(config: Config, arrays: Arrays) -> Figure:
@@ -720,7 +739,10 @@ def draw_shapes(config: Config, arrays: Arrays) -> Figure:
         nats = {s: contender(config, arrays, target, config.sized[0], shape=s).nats for s in shapes}
         *_, best = ranked = sorted(shapes, key=lambda s: -float(nats[s].mean()))
         most = Estimate(*times_worse(nats[ranked[0]], nats[best]))
-        top.set_title(f"{words(target)}\n{ranked[0]}: {most} times {best}", fontsize=10)
+        top.set_title(
+            f"{words(target)}\n{words(config.sized[0])}, {ranked[0]}: {most} times {best}",
+            fontsize=10,
+        )
         names = [f"{shape}\n({count})" for shape, count in zip(shapes, counts)]
         for ax in (top, bottom):
             ax.set(yscale="log")

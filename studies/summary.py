@@ -695,32 +695,36 @@ def parameterisations(t: Tables) -> str:
     def row_of(some: list[Row], predicts: str) -> Row:
         return next(r for r in some if r["predicts"] == predicts)
 
-    def span(values: list[float]) -> str:
-        return f"{shown(min(values), 3)} to {shown(max(values), 3)}"
+    def span(values: list[tuple[float, float]]) -> str:
+        ends = (f"{shown(v, 3)} ± {shown(e, 1)}" for v, e in (min(values), max(values)))
+        return " to ".join(ends)
 
     edge = max(float(r["rate"]) for r in t.rows("parameterisations_cells"))
     rates = [float(r[c]) for r in found for c in ("rate", "native rate")]
-    native = [float(r["native nats"]) / float(r["nats"]) for r in found]
+    native = [(float(r["native/common"]), float(r["native/common error"])) for r in found]
     apart = [float(r["native W1 - W1"]) / float(r["native W1 - W1 error"]) for r in found]
 
     def views(target: str) -> str:
         raw = (r for r in seen if r["sees"] == "raw" and r["target"] == target)
-        return span([float(r["to the own"]) for r in raw])
+        return span([(float(r["to the own"]), float(r["to the own error"])) for r in raw])
 
     line, plane = laws
-    small, deep, wide = (
-        [float(r["to the base"]) for r in shapes if r["shape"] == shape]
-        for shape in ("64", "32-32-32", "64-64")
-    )
+
+    def shape(name: str) -> str:
+        some = (r for r in shapes if r["shape"] == name)
+        return span([(float(r["to the base"]), float(r["to the base error"])) for r in some])
+
+    seeing = len({r["predicts"] for r in seen if r["sees"] == "raw"})
+    sized = " and ".join(dict.fromkeys(r["predicts"] for r in shapes))
     return (
         f"By one loss for all, {'; '.join(told(target) for target in laws)}. Their own unweighted"
         f" losses cost {span(native)} times as much; their samples are nearer in W1, by more than"
         f" two errors of the difference, in {sum(a < -2 for a in apart)} of {len(found)} cases and"
-        f" farther in {sum(a > 2 for a in apart)}. The time without Fourier features"
-        f" costs {views(line)} times on the line, {views(plane)} times in the plane. With eps, one"
-        f" layer of 64 in the place of two of 32 costs {span(small)} times, three of 32"
-        f" {span(deep)} times, two of 64 {span(wide)} times. The largest rate tried, {edge:g}, is"
-        f" the best one in {rates.count(edge)} of {len(rates)} cases."
+        f" farther in {sum(a > 2 for a in apart)}. Time without Fourier features costs {seeing} of"
+        f" them {views(line)} times on the line, {views(plane)} times in the plane. With {sized},"
+        f" one layer of 32 in the place of two costs {shape('32')} times, three {shape('32-32-32')}"
+        f" times; two of 16 {shape('16-16')} times, two of 64 {shape('64-64')} times. The largest"
+        f" rate tried, {edge:g}, is the best one in {rates.count(edge)} of {len(rates)} cases."
     )
 
 

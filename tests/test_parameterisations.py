@@ -239,7 +239,7 @@ def test_the_cells_are_those_that_are_wanted() -> None:
     assert count(FULL, objective=study.NATIVE) == n * targets
     assert count(FULL, sees="raw", shape=FULL.shape) == len(FULL.raw) * targets
     assert count(FULL, predicts=study.WHOLE) == 2 * targets
-    assert count(FULL, predicts=study.CONTROL) == 2 * targets
+    assert count(FULL, predicts=study.CONTROL) == 3 * targets
     assert count(FULL, shape=FULL.shapes[0]) == len(FULL.sized) * targets
     assert count(FULL, sees="log", predicts="v") == 0
     assert count(TINY, sees="log", predicts="x0") == targets
@@ -296,6 +296,9 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     apart = study.contender(TINY, arrays, "eight_gaussians", "eps", study.NATIVE).W1 - found.W1
     assert row["native W1 - W1"] == pytest.approx(apart.mean())
     assert row["native W1 - W1 error"] == pytest.approx(apart.std(ddof=1) / math.sqrt(2))
+    native = study.contender(TINY, arrays, "eight_gaussians", "eps", study.NATIVE).nats
+    times = np.exp(np.log(native / found.nats).mean())
+    assert row["native/common"] == pytest.approx(times) and times != pytest.approx(1.0)
     for target in TINY.targets:
         rows = main.loc[target]
         assert rows["nats"].idxmin() == rows["to the least"].idxmin()
