@@ -168,38 +168,32 @@ def fine_of(config: Config, oracle: Oracle, end: float | None = None) -> np.ndar
     return grids.log_snr(oracle.process, config.fine, end=config.end if end is None else end)
 
 
-def trained(config: Config, law: str, updates: int, run: Run) -> list[Network]:
-    """Networks of eps of all seeds after so many updates, trained side by side."""
-    oracle, seeds = oracle_of(config, law), range(config.seeds)
-    shape = (config.width, config.width)
-    keys = [(law, updates, k) for k in seeds]
-    networks = [
-        Network(nets.MLP(oracle.law.dim, shape, seed=run.seed_for(*key, "weights")), oracle.process)
-        for key in keys
-    ]
+def trained(config: Config, law: str, updates: int, run: Run, k: int) -> Network:
+    """A network of eps after so many updates, of the k-th seed."""
+    oracle, key = oracle_of(config, law), (law, updates, k)
+    net = nets.MLP(oracle.law.dim, (config.width, config.width), seed=run.seed_for(*key, "weights"))
+    network = Network(net, oracle.process)
     ensembles.together(
-        networks,
+        [network],
         oracle.law,
         steps=updates,
-        seeds=[run.seed_for(*key, "training") for key in keys],
+        seeds=[run.seed_for(*key, "training")],
         batch=config.batch,
         rate=config.rate,
         final_rate=config.final_rate,
         times=uniform_times(oracle.process, config.end),
     )
-    return networks
+    return network
 
 
-def budgets(config: Config, run: Run, law: str) -> Arrays:
-    """Of all seeds and lengths, samplers and steps: see `one_seed`; every value (seeds, ...)."""
-    models = list(zip(*(trained(config, law, updates, run) for updates in config.lengths)))
-    seeds = [run.seed_for(law, k, "runs") for k in range(config.seeds)]
-    found = [one_seed(config, law, few, seed) for few, seed in zip(models, seeds)]
-    return {key: np.stack([one[key] for one in found]) for key in found[0]}
+def budgets(config: Config, run: Run, law: str, seed: int) -> Arrays:
+    """Of one seed, all lengths, samplers and steps: see `of_models`."""
+    models = [trained(config, law, updates, run, seed) for updates in config.lengths]
+    return of_models(config, law, models, run.seed_for(law, seed, "runs"))
 
 
-def one_seed(config: Config, law: str, models: Sequence[Model], seed: int) -> Arrays:
-    """The budgets of one seed's models, whose exact counterparts are run once; every value
+def of_models(config: Config, law: str, models: Sequence[Model], seed: int) -> Arrays:
+    """The budgets of models of one seed, whose exact counterparts are run once; every value
     (lengths, ...), and NaN for what is known on the line alone.
 
     D (samplers, steps, 2, 2, 2, 2); exact end (samplers, steps); metrics (METRICS, 2, 2, 2, 2), of
@@ -279,12 +273,17 @@ def levels_of(config: Config, oracle: Oracle) -> np.ndarray:
 
 def ends(config: Config, run: Run, beta_max: float, end: float) -> Arrays:
     """With the exact score on the line: all distances by the flow, in energy and KL, and by the SDE
-    (seeds, ...), whose few steps are not looked at; KLs of the prior and of the SDE.
+    (seeds, ...), whose few steps are not looked at; KLs of the prior and of the SDE, that with
+    four times the cells and steps, and with half of those.
     """
     oracle = oracle_of(config, LINE, beta_max)
     fine = fine_of(config, oracle, end)
     flow, once = Bench(oracle, fine, n=4 * config.nodes), fine[[0, -1]]
     ddim, sde = samplers.ALL["ddim"], samplers.ALL["ddim_sde"]
+    fine_mesh, finest_mesh = (
+        dataclasses.replace(config, cells=m * config.cells, intervals=m * config.intervals)
+        for m in (2, 4)
+    )
     seeds = [run.seed_for("ends", beta_max, end, k) for k in range(config.seeds)]
     benches = [Bench(oracle, fine, n=config.points, seed=seed) for seed in seeds]
     return {
@@ -292,13 +291,15 @@ def ends(config: Config, run: Run, beta_max: float, end: float) -> Arrays:
         "flow KL": flow.budget(oracle, ddim, once, "kl").distances[0],
         "SDE": np.concatenate([bench.budget(oracle, sde, once).distances for bench in benches]),
         "prior KL": np.array(girsanov.bound(oracle, oracle, end=end, intervals=1).prior),
-        "SDE KL": np.array(kl_of_sde(config, oracle, oracle, end)),
+        "SDE KL": np.array(kl_of_sde(finest_mesh, oracle, oracle, end)),
+        "SDE KL, half": np.array(kl_of_sde(fine_mesh, oracle, oracle, end)),
     }
 
 
 def compute(config: Config, run: Run) -> Arrays:
-    """A sweep over the laws, and one, "ends ...", over the ends of the process."""
-    found = run.sweep("budgets", budgets, {"law": config.laws}, config)
+    """A sweep over laws and seeds, and one, "ends ...", over the ends of the process."""
+    axes: dict[str, Any] = {"law": config.laws, "seed": range(config.seeds)}
+    found = run.sweep("budgets", budgets, axes, config)
 
     def one_at_a_time(cell: dict[str, Any]) -> bool:
         return bool(cell["beta_max"] == config.beta_max or cell["end"] == config.end)
@@ -318,8 +319,9 @@ def compute(config: Config, run: Run) -> Arrays:
 
 def at(arrays: Arrays, key: str, law: str, updates: int) -> np.ndarray:
     """The values of one law and training, (seeds, ...)."""
-    [i], [j] = np.flatnonzero(arrays["law"] == law), np.flatnonzero(arrays["updates"] == updates)
-    return arrays[key][i][:, j]
+    [j] = np.flatnonzero(arrays["updates"] == updates)
+    found: np.ndarray = arrays[key][arrays["law"] == law][:, j]
+    return found
 
 
 def budget_of(config: Config, arrays: Arrays, law: str, updates: int, j: int, s: int) -> Budget:
@@ -361,7 +363,20 @@ def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             one = Budget(D[None], found.n, end[None])
             row: dict[str, Any] = {"law": law, "updates": updates, "sampler": config.samplers[j]}
             row |= {"steps": config.steps[s], "seed": k, "D": one.total().value}
-            rows.append(row | {part: share.value for part, share in one.share().items()})
+            row |= {part: share.value for part, share in one.share().items()}
+            rows.append(row | {"exact end": one.exact_end().value})
+    return pd.DataFrame(rows)
+
+
+def networks_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """Bound and KLs of every network, in nats."""
+    rows = []
+    for law, updates in itertools.product(config.laws, config.lengths):
+        bound, flow = at(arrays, "bound", law, updates), flow_kl(arrays, law, updates)
+        for k, sde in enumerate(at(arrays, "sde", law, updates)):
+            row: dict[str, Any] = {"law": law, "updates": updates, "seed": k}
+            row |= {"prior": bound[k, 0], "score": bound[k, 1], "bound": bound[k].sum()}
+            rows.append(row | {"KL of the SDE": sde, "KL of the flow": flow[k]})
     return pd.DataFrame(rows)
 
 
@@ -375,6 +390,8 @@ def kl_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             columns |= {"KL of the SDE": at(arrays, "sde", law, updates)}
             columns |= {"SDE/bound": columns["KL of the SDE"] / columns["bound"]}
         columns |= {"KL of the flow": flow_kl(arrays, law, updates)}
+        if law == LINE:
+            columns |= {"KL of the exact flow": flow_kl(arrays, law, updates, faulty=0)}
         found = {key: Estimate(*mean_and_error(values)) for key, values in columns.items()}
         row: dict[str, Any] = {"law": law, "updates": updates, "networks": config.seeds}
         for kind in ("SDE", "flow"):
@@ -385,13 +402,14 @@ def kl_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     return digits(pd.DataFrame(rows))
 
 
-def flow_kl(arrays: Arrays, law: str, updates: int) -> np.ndarray:
+def flow_kl(arrays: Arrays, law: str, updates: int, faulty: int = 1) -> np.ndarray:
     """KL(p_end || q_end) of the flows, (seeds,); on the line that at 0, since the exact way from
-    the end to 0 keeps it.
+    the end to 0 keeps it, and with 0 for faulty prior and score its floor by the quadrature.
     """
     if law != LINE:
         return at(arrays, "flow", law, updates)
-    return at(arrays, "metrics", law, updates)[:, budget.METRICS.index("kl"), 1, 1, 0, 0]
+    where = budget.METRICS.index("kl"), faulty, faulty, 0, 0
+    return at(arrays, "metrics", law, updates)[(slice(None), *where)]
 
 
 def metrics_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -434,7 +452,10 @@ def ways_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def ends_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """The cost of a shorter process and of an earlier end with the exact score, each alone."""
+    """The cost of a shorter process and of an earlier end with the exact score, each alone.
+
+    The KL of the SDE has its change from a mesh half as fine: large where the mesh is its floor.
+    """
     rows = []
     for i, (beta_max, end) in enumerate(zip(arrays["ends beta_max"], arrays["ends end"])):
         flow, flow_nats = (
@@ -452,6 +473,7 @@ def ends_table(config: Config, arrays: Arrays) -> pd.DataFrame:
         row |= {
             "KL of the flow": flow_nats["prior"].value,
             "KL of the SDE": arrays["ends SDE KL"][i],
+            "its change": arrays["ends SDE KL"][i] - arrays["ends SDE KL, half"][i],
         }
         rows.append(row)
     return digits(pd.DataFrame(rows))
@@ -465,13 +487,14 @@ def digits(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
-    """The longest training; all runs; every seed; KLs; other distances; all ways; the ends."""
+    """The longest training; all runs; every seed and network; KLs; distances; ways; the ends."""
     every = rows_of(config, arrays)
     longest = every[every["updates"] == config.lengths[-1]].reset_index(drop=True)
     return {
         "": digits(longest),
         "all": every,
         "cells": cells_table(config, arrays),
+        "networks": networks_table(config, arrays),
         "girsanov": kl_table(config, arrays),
         "metrics": metrics_table(config, arrays),
         "ways": ways_table(config, arrays),

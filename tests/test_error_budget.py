@@ -41,7 +41,7 @@ def arrays() -> dict[str, np.ndarray]:
 def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     """Shares add up to D in every row, to rounding; a table has every run."""
     tables = study.table(TINY, arrays)
-    assert list(tables) == ["", "all", "cells", "girsanov", "metrics", "ways", "ends"]
+    assert list(tables) == ["", "all", "cells", "networks", "girsanov", "metrics", "ways", "ends"]
     every, cells, runs = tables["all"], tables["cells"], 2 * 2 * 2 * 2
     assert len(every) == runs and len(tables[""]) == runs // 2 and len(cells) == 2 * runs
     assert set(tables[""]["updates"]) == {20} and arrays["law"][0] == study.LINE
@@ -70,7 +70,8 @@ def test_a_row_is_the_budget_of_its_run(arrays: dict[str, np.ndarray]) -> None:
     """Built once more: the networks from their keys, the runs from their seed."""
     law, run = "eight_gaussians", Run(TINY.seed)
     oracle, found = study.oracle_of(TINY, law), []
-    for k, model in enumerate(study.trained(TINY, law, 20, run)):
+    for k in range(TINY.seeds):
+        model = study.trained(TINY, law, 20, run, k)
         seed = run.seed_for(law, k, "runs")
         fine = study.fine_of(TINY, oracle)
         bench = budget.Bench(oracle, fine, n=TINY.points, seed=seed, tolerance=TINY.tolerance)
@@ -88,7 +89,7 @@ def test_bounds_and_divergences(arrays: dict[str, np.ndarray]) -> None:
     worst exceeds.
     """
     oracle = study.oracle_of(TINY, study.LINE)
-    model = study.trained(TINY, study.LINE, 20, Run(TINY.seed))[1]
+    model = study.trained(TINY, study.LINE, 20, Run(TINY.seed), 1)
     bound = girsanov.bound(model, oracle, end=TINY.end, intervals=TINY.panels)
     np.testing.assert_allclose(study.at(arrays, "bound", study.LINE, 20)[1], bound, rtol=1e-9)
     options = {"cells": TINY.cells, "steps": TINY.intervals, "end": TINY.end}
@@ -97,18 +98,27 @@ def test_bounds_and_divergences(arrays: dict[str, np.ndarray]) -> None:
     bench = budget.Bench(oracle, study.fine_of(TINY, oracle), n=400, tolerance=TINY.tolerance)
     found = bench.budget(model, samplers.ALL["heun"], bench.fine, "kl").distances
     assert study.flow_kl(arrays, study.LINE, 20)[1] == pytest.approx(found[0, 1, 1, 0, 0], rel=1e-9)
-    plane = study.trained(TINY, "eight_gaussians", 20, Run(TINY.seed))[1]
+    plane = study.trained(TINY, "eight_gaussians", 20, Run(TINY.seed), 1)
     seed = Run(TINY.seed).seed_for("eight_gaussians", 1, "runs")
     law = study.oracle_of(TINY, "eight_gaussians").at(TINY.end)
     x = law.sample(TINY.points, seed)
     kl = np.mean(law.log_prob(x) - likelihood.log_prob(plane, x, start=TINY.end).log_prob)
     flow = study.flow_kl(arrays, "eight_gaussians", 20)
     assert flow[1] == pytest.approx(kl, rel=0.05) and flow[0] != pytest.approx(kl, rel=0.05)
-    every, sde = (arrays[key][0] for key in ("bound", "sde"))
+    of_line = arrays["law"] == study.LINE
+    every, sde = (arrays[key][of_line] for key in ("bound", "sde"))
     assert np.all(sde < every.sum(axis=-1))
     assert np.any(sde > 0.5 * every.sum(axis=-1))
     rows = study.kl_table(TINY, arrays)
     assert (rows["bound"] > rows["prior"]).all() and (rows["KL of the flow"] > 0).all()
+    floor = rows["KL of the exact flow"].dropna()
+    assert (
+        len(floor) == 2 and (floor > 0).all() and (floor < 0.1 * rows["KL of the flow"][:2]).all()
+    )
+    networks = study.networks_table(TINY, arrays)
+    assert len(networks) == 2 * 2 * TINY.seeds
+    mean = networks.groupby(["law", "updates"], sort=False)[["bound", "KL of the flow"]].mean()
+    np.testing.assert_allclose(mean, rows[["bound", "KL of the flow"]])
     assert (rows["KL of the SDE"].isna() == (rows["law"] != study.LINE)).all()
     np.testing.assert_allclose(rows["bound"], rows["prior"] + rows["score"])
     with pytest.raises(ArgumentError, match="steps must be so many that the density stays above 0"):
@@ -125,6 +135,7 @@ def test_the_ends_cost_more_the_nearer_they_are(arrays: dict[str, np.ndarray]) -
     assert prior.loc[4.0, kept] == pytest.approx(prior.loc[4.0, kl], rel=0.01)
     assert prior.loc[20.0, kept] != pytest.approx(prior.loc[4.0, kl], rel=0.5)
     assert prior.loc[4.0, sde] < 0.9 * prior.loc[4.0, kl]
+    assert (rows["its change"].abs() < 0.2 * rows[sde])[rows["beta_max"] == 4.0].all()
     ends = rows[rows["beta_max"] == TINY.beta_max].set_index("t_end")
     assert ends.loc[3e-2, "stopping, flow"] > 10 * ends.loc[TINY.end, "stopping, flow"] > 0
 
@@ -139,7 +150,7 @@ def test_a_better_score_has_a_smaller_part() -> None:
     few, many = (
         [
             bench.budget(model, samplers.ALL["heun"], bench.fine).share()["score"].value
-            for model in study.trained(config, study.LINE, updates, Run(5))
+            for model in (study.trained(config, study.LINE, updates, Run(5), k) for k in range(12))
         ]
         for updates in (20, 200)
     )
@@ -158,8 +169,8 @@ def test_every_seed_has_networks_and_runs_of_its_own(arrays: dict[str, np.ndarra
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
     for seed in (TINY.seed, 4):
         short = dataclasses.replace(TINY, lengths=TINY.lengths[:1])
-        found = study.budgets(short, Run(seed), study.LINE)["D"]
-        assert np.array_equal(found, arrays["D"][0][:, :1]) == (seed == TINY.seed)
+        found = study.budgets(short, Run(seed), study.LINE, 1)["D"]
+        assert np.array_equal(found, arrays["D"][1][:1]) == (seed == TINY.seed)
 
 
 def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: None) -> None:
@@ -241,6 +252,8 @@ def test_the_committed_budgets() -> None:
         kept, kl = float(r["KL of the flow"]), float(r["KL of the prior"])
         assert kept == pytest.approx(kl, rel=2e-3)
         assert float(r["KL of the SDE"]) < kl
+        if float(r["beta_max"]) < 12:  # a mesh four times as coarse as its floor changes little
+            assert abs(float(r["its change"])) < 0.01 * float(r["KL of the SDE"])
 
 
 @pytest.mark.parametrize(
