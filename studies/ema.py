@@ -590,7 +590,10 @@ def draw_levels(config: Config, arrays: Arrays) -> Figure:
                 capsize=1.5, label=name,
             )  # fmt: skip
         ax.set(yscale="log")
-        ax.set_title(f"{words(config, schedule)}: best {config.decays[found.best]:g}", fontsize=9)
+        best = f"best {config.decays[found.best]:g}"
+        if 0 in found.as_good():
+            best += ", as good without"
+        ax.set_title(f"{words(config, schedule)}: {best}", fontsize=9)
         if row == rows - 1:
             ax.set_xlabel("log-SNR (noise left, data right)", fontsize=9)
         if column == 0:

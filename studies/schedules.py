@@ -12,7 +12,7 @@ al. 2021, section 5.1; Karras et al. 2022, section 2), so a schedule is p(lambda
 and nothing else, for whatever does not look at t or at that factor:
 
     sampling   ancestral, DDIM and DPM++ steps between given log-SNRs are the same for every
-               schedule (checked, beside Euler's steps on the flow, which are not)
+               process (checked, beside Euler's steps on the flow, which are not)
     training   E_u |eps - eps_model|^2 = int p(lambda) E|eps - eps_model|^2 dlambda: a schedule is a
                weight (Kingma and Gao 2023); divided by 2 p, every schedule has the loss
                int E|eps - eps_model|^2 dlambda/2 of the bound, and changes its variance alone
@@ -840,9 +840,14 @@ def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
 
 
 def look(name: str) -> dict[str, Any]:
-    """Colour and line of a schedule: full ones preserve variance, dashed ones explode it."""
+    """Colour and line of a schedule: full ones preserve variance, dashed ones explode it.
+
+    VP is dotted, since it lies on the chain whose limit it is.
+    """
     process = SCHEDULES[name].process
     color = "black" if name == EVEN else plots.COLORS[list(SCHEDULES).index(name)]
+    if name == "VP":
+        return {"color": color, "ls": (0, (1, 1.5)), "lw": 2.2}
     return {"color": color, "ls": "--" if process.alpha(process.T) == 1 else "-"}
 
 

@@ -21,7 +21,7 @@ cannot be answered from them says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,12 @@ def shown(value: Any, digits: int = 2) -> str:
 def near(r: Row, value: str, error: str) -> str:
     """A value with the digits that its error leaves."""
     return str(Estimate(float(r[value]), float(r[error])))
+
+
+def span(rows: Iterable[Row], value: str, error: str) -> str:
+    """The least and the largest of a column, with their errors."""
+    ends = sorted(rows, key=lambda r: float(r[value]))
+    return f"{near(ends[0], value, error)} to {near(ends[-1], value, error)}"
 
 
 # Answers ----------------------------------------------------------------------------------------
@@ -351,7 +357,8 @@ def reverse_kernel(t: Tables) -> str:
         f" modes cost {shown(chain['best'])} nats with the best Gaussians,"
         f" {shown(chain['optimal'])} with the optimal variances, {shown(chain['beta'])} with β, and"
         f" {shown(chain['btilde'])} with β̃, of which {shown(left, 3)} remain however many the"
-        f" steps; with the prior that is the gap of the variational bound, to {off:.0e}."
+        f" steps; with the prior, those of β and β̃ are the gap of the variational bound, to"
+        f" {off:.0e}."
     )
 
 
@@ -516,11 +523,17 @@ def samplers(t: Tables) -> str:
         found = [t.row("samplers_floor", sampler=name)[target] for target in targets]
         return ", ".join(f"{float(n):.0f}" if n else "never" for n in found)
 
+    def added(r: Row, words: str = "learned score") -> float:
+        return float(r[words]) - float(r["exact score"])
+
     def left(target: str) -> str:
         wanted = {"target": target, "score": "learned", "sampler": most, "evaluations": many}
         r = t.row("samplers_all", **wanted)
         return f"{shown(r['W1/floor'])} ± {shown(r['ratio error'], 1)}"
 
+    firsts = [r for r in t.rows("samplers_first") if r["target"] == targets[-1]]
+    worse = [r for r in firsts if added(r) > 2 * float(r["learned score, error"])]
+    mends = [r for r in worse if added(r, "exact first step") < 0.5 * added(r)]
     start = t.row("samplers_first", target=targets[-1], sampler="dpm_2m")
     learned, mended = (
         f"{shown(start[words])} ± {shown(start[f'{words}, error'], 1)}"
@@ -532,9 +545,10 @@ def samplers(t: Tables) -> str:
         f" count, in {even}, `{next_one}` in {wins[next_one][2]}. With the exact score of"
         f" {', '.join(laws)} `{most}` is at the floor from {first(most)} evaluations on, DDIM from"
         f" {first('ddim')}, ancestral sampling from {first('ancestral')}; with a learned one"
-        f" {many} leave {', '.join(map(left, targets))} floors. A network's x0 at T spoils few"
-        f" steps: `dpm_2m` in {few} leaves {learned} floors on {laws[-1]}, and {mended} when the"
-        " exact score makes the first step."
+        f" {many} leave {', '.join(map(left, targets))} floors. Of {len(worse)} samplers that"
+        f" the learned score makes worse in {few} evaluations on {laws[-1]}, by more than two"
+        f" errors, it is the network's x0 at T in {len(mends)}: an exact first step takes away more"
+        f" than half of what is added (`dpm_2m`: {learned} floors, and {mended})."
     )
 
 
@@ -567,7 +581,11 @@ def schedules(t: Tables) -> str:
         if "equal log-SNRs" in r["check"] and "euler" not in r["check"]
     )
     best = effect("sampling")
-    floor = t.row("schedules", target="julia_trimodal", schedule=best["of"])["floor"]
+
+    def exact(schedule: str, column: str = "W1 exact") -> str:
+        row = t.row("schedules", target="julia_trimodal", schedule=schedule)
+        return near(row, column, f"{column}, error")
+
     verdict = {
         (True, True): "Both", (True, False): "The sampling", (False, True): "The training",
         (False, False): "Neither",
@@ -577,8 +595,8 @@ def schedules(t: Tables) -> str:
     return (
         f"{verdict}. With three modes in the plane W1 after {float(best['steps']):.0f} steps of"
         f" DPM++ 2M differs between schedules by a factor of {told(best)} with the exact score"
-        f" ({best['of']} {shown(best['least'])}, the floor {shown(floor)}; {best['of it']}"
-        f" {shown(best['largest'])}), of networks taught by"
+        f" ({best['of']} {exact(best['of'])}, the floor {exact(best['of'], 'floor')};"
+        f" {best['of it']} {exact(best['of it'])}), of networks taught by"
         f" them and sampled along common steps by {told(effect('training'))}, of networks along"
         f" their own steps by {told(effect('both'))}; of the variance of log W1 over all pairs"
         f" {part('sampling')} is the sampling schedule's and {part('training')} the training"
@@ -587,7 +605,7 @@ def schedules(t: Tables) -> str:
         f" {told(taught)}, the largest that of {taught['of it']}, which saw log-SNRs up to"
         f" {shown(seen['log-SNR at u = 0.001'])}, and by {told(effect('training, bound', 'KL'))}"
         " where all have the expected loss of the bound,"
-        f" whose variance alone differs. Between equal log-SNRs all schedules sample the same, to"
+        f" whose variance alone differs. Between equal log-SNRs all processes sample the same, to"
         f" {same:.0e} (Euler's steps on the flow: {shown(euler)} and more)."
     )
 
@@ -596,15 +614,16 @@ def weightings(t: Tables) -> str:
     """The least KL and those near it, the bound's own, and what its variance costs."""
     every = t.rows("weightings")
 
-    def told(law: str) -> str:
-        rows = [r for r in every if r["law"] == law]
-        best = next(r for r in rows if r["KL behind the best"] == "0.0")
+    def least(law: str, behind: str, error: str) -> tuple[Row, str]:
+        rows = sorted((r for r in every if r["law"] == law), key=lambda r: float(r[behind]))
         ties = [
-            r["weighting"] for r in rows
-            if r is not best and float(r["KL behind the best"]) < 2 * float(r["behind error"])
+            r["weighting"] for r in rows[1:] if float(r[behind]) < 2 * float(r[error])
         ]  # fmt: skip
-        tied = f", within 2 errors of it {', '.join(ties)}" if ties else ""
-        return f"{best['weighting']} ({kl(best)} nats{tied})"
+        return rows[0], f"within 2 errors of it {', '.join(ties)}" if ties else "no tie"
+
+    def told(law: str) -> str:
+        best, ties = least(law, "KL behind the best", "behind error")
+        return f"{best['weighting']} ({kl(best)} nats; {ties})"
 
     def kl(r: Row) -> str:
         return f"{shown(r['KL'])} ± {shown(r['KL error'], 1)}"
@@ -613,8 +632,8 @@ def weightings(t: Tables) -> str:
         return t.row("weightings", law=law, weighting=weighting)
 
     def nearest(law: str) -> str:
-        rows = [r for r in every if r["law"] == law]
-        return min(rows, key=lambda r: float(r["distance"]))["weighting"]
+        best, ties = least(law, "distance behind the best", "distance behind error")
+        return f"{best['weighting']} ({ties})"
 
     line, plane = "julia_bimodal", "eight_gaussians"
     own = [r for r in t.rows("weightings_objectives") if r["objective"] == "bound"]
@@ -623,19 +642,21 @@ def weightings(t: Tables) -> str:
         return f"{100 * float(r[value]):.1f} ± {shown(100 * float(r[error]), 1)} %"
 
     excess = " and ".join(percent(r, "excess, own", "own error") for r in own)
-    least = " and ".join(
+    lowest = " and ".join(
         f"{percent(r, 'excess, least', 'least error')} ({r['reached with']})" for r in own
     )
-    costs = " and ".join(shown(of(law, "bound")["cost of even t"]) for law in (line, plane))
+    costs = " and ".join(
+        near(of(law, "bound"), "cost of even t", "cost of even t error") for law in (line, plane)
+    )
     return (
         f"In a short training at uniform times the flow of two modes on a line has its least KL"
         f" with {told(line)}, that of eight in the plane with {told(plane)}; samples are nearest"
         f" with {nearest(line)} and {nearest(plane)}. The likelihood weighting, g², has"
         f" {kl(of(line, 'bound'))} and {kl(of(plane, 'bound'))}, and even by its own loss an excess"
-        f" of {excess} over the least possible where others reach {least}: its gradient is so noisy"
-        f" that uniform times need {costs} times the rows of the best times. Uniform on the score"
-        f" has {kl(of(line, 'score'))} and {kl(of(plane, 'score'))}, on x0 {kl(of(line, 'x0'))} and"
-        f" {kl(of(plane, 'x0'))}."
+        f" of {excess} over the least possible where others reach {lowest}: its gradient is so"
+        f" noisy that uniform times need {costs} times the rows of the best times. Uniform on the"
+        f" score has {kl(of(line, 'score'))} and {kl(of(plane, 'score'))}, on x0"
+        f" {kl(of(line, 'x0'))} and {kl(of(plane, 'x0'))}."
     )
 
 
@@ -695,30 +716,26 @@ def parameterisations(t: Tables) -> str:
     def row_of(some: list[Row], predicts: str) -> Row:
         return next(r for r in some if r["predicts"] == predicts)
 
-    def span(values: list[tuple[float, float]]) -> str:
-        ends = (f"{shown(v, 3)} ± {shown(e, 1)}" for v, e in (min(values), max(values)))
-        return " to ".join(ends)
-
     edge = max(float(r["rate"]) for r in t.rows("parameterisations_cells"))
     rates = [float(r[c]) for r in found for c in ("rate", "native rate")]
-    native = [(float(r["native/common"]), float(r["native/common error"])) for r in found]
+    native = span(found, "native/common", "native/common error")
     apart = [float(r["native W1 - W1"]) / float(r["native W1 - W1 error"]) for r in found]
 
     def views(target: str) -> str:
         raw = (r for r in seen if r["sees"] == "raw" and r["target"] == target)
-        return span([(float(r["to the own"]), float(r["to the own error"])) for r in raw])
+        return span(raw, "to the own", "to the own error")
 
     line, plane = laws
 
     def shape(name: str) -> str:
         some = (r for r in shapes if r["shape"] == name)
-        return span([(float(r["to the base"]), float(r["to the base error"])) for r in some])
+        return span(some, "to the base", "to the base error")
 
     seeing = len({r["predicts"] for r in seen if r["sees"] == "raw"})
     sized = " and ".join(dict.fromkeys(r["predicts"] for r in shapes))
     return (
         f"By one loss for all, {'; '.join(told(target) for target in laws)}. Their own unweighted"
-        f" losses cost {span(native)} times as much; their samples are nearer in W1, by more than"
+        f" losses cost {native} times as much; their samples are nearer in W1, by more than"
         f" two errors of the difference, in {sum(a < -2 for a in apart)} of {len(found)} cases and"
         f" farther in {sum(a > 2 for a in apart)}. Time without Fourier features costs {seeing} of"
         f" them {views(line)} times on the line, {views(plane)} times in the plane. With {sized},"
@@ -746,15 +763,15 @@ def ema(t: Tables) -> str:
             for r in found
         )
 
-    def span(column: str) -> str:
-        found = [float(r[column]) for r in t.rows("ema")]
-        return f"{shown(min(found))} to {shown(max(found))}"
-
+    longest, warm = (
+        span(t.rows("ema"), column, f"{column} error")
+        for column in ("longest/none", "warm-up/none")
+    )
     return (
         "Of the nats that the score costs without an average, on a line and in the plane, the best"
         f" decay leaves {told('high')} at a constant rate, {told('low')} at a tenth of it, and"
-        f" {told('falling')} where the rate falls. The longest decay has {span('longest/none')}"
-        f" times as many, with a warm-up {span('warm-up/none')} times."
+        f" {told('falling')} where the rate falls. The longest decay has {longest} times as"
+        f" many, with a warm-up {warm} times."
     )
 
 
@@ -1252,10 +1269,11 @@ def compute(config: Config, run: Run) -> dict[str, Any]:
 
 
 def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]:
-    """Question and answer of every study; the headline numbers."""
+    """Question, answer and headline numbers of every study; these by themselves."""
     import pandas as pd
 
     page = pd.DataFrame({name: arrays[name] for name in ("study", "question", "answer")})
+    page["headline numbers"] = [headlines_of(arrays, study) for study in arrays["study"]]
     value, error, wanted = arrays["numbers"].T
     numbers = pd.DataFrame(
         {
@@ -1264,6 +1282,23 @@ def table(config: Config, arrays: dict[str, np.ndarray]) -> dict[str, DataFrame]
         }
     )  # fmt: skip
     return {"": page, "headlines": numbers}
+
+
+def headlines_of(arrays: dict[str, np.ndarray], study: str) -> str:
+    """The headline numbers of a study in words, with what they should be."""
+    return "; ".join(
+        f"{what}: {measured(value, error)}"
+        + ("" if of == NOTHING else f" ({of}: {shown(wanted, 4)})")
+        for name, what, (value, error, wanted), of in zip(
+            arrays["headline study"], arrays["headline"], arrays["numbers"], arrays["of"]
+        )
+        if name == study
+    )
+
+
+def measured(value: float, error: float) -> str:
+    """A number with its error, where it has one."""
+    return shown(value, 4) + (f" ± {shown(error, 1)}" if error > 0 else "")
 
 
 NOTHING = "nothing"
@@ -1302,9 +1337,8 @@ def listed(ax: Any, arrays: dict[str, np.ndarray], some: np.ndarray, unit: np.nd
             color=plots.COLORS[i], label=kind if kind != NOTHING else None,
         )  # fmt: skip
     for row in y:
-        spread = f" ± {shown(error[row], 1)}" if error[row] > 0 else ""
         beside = "" if kinds[row] == NOTHING else f"  ({shown(wanted[row], 4)})"
-        text = f"{shown(value[row], 4)}{spread}{beside}"
+        text = measured(value[row], error[row]) + beside
         ax.annotate(
             text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8,
             annotation_clip=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import io
 import re
 import shutil
@@ -149,6 +150,22 @@ def test_committed_figures_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in (ROOT / "figures").iterdir()}
     large = {name: n for name, n in sizes.items() if n >= (3e6 if name.endswith(".gif") else 1e6)}
     assert not large
+
+
+COMPARISONS = (
+    "samplers schedules weightings parameterisations learned_variance memorisation guidance ema"
+    " antithetic error_budget"
+).split()
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparisons_have_eight_seeds_or_more(name: str) -> None:
+    """In full mode, and in the committed table that keeps them apart."""
+    study, _ = runner.load(ROOT / "studies" / f"{name}.py")
+    assert study.config.seeds >= 8 > study.quick.seeds
+    with (ROOT / "figures" / f"{name}_cells.csv").open(encoding="utf-8") as file:
+        seeds = {row["seed"] for row in csv.DictReader(file)}
+    assert len(seeds) >= 8
 
 
 @pytest.mark.parametrize("study", sorted((ROOT / "studies").glob("*.py")), ids=lambda p: p.stem)

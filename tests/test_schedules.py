@@ -177,7 +177,7 @@ def test_what_the_prior_costs(arrays: dict[str, np.ndarray]) -> None:
 
 
 def test_steps_between_equal_log_snrs_are_the_same_for_all() -> None:
-    """All schedules; Euler's steps on the flow, the wrong twin, are not."""
+    """All processes in continuous time; Euler's steps on the flow, the wrong twin, are not."""
     config = dataclasses.replace(TINY, schedules=tuple(ALL), samplers=study.INVARIANT)
     found = study.invariance(config, PLANE, Run(4))
     assert found[:-1].max() < 1e-9
