@@ -248,8 +248,8 @@ def _groups(plans: Sequence[runner.Plan]) -> list[list[str]]:
     last those that read what the others have found.
     """
     order = sorted(plans, key=lambda plan: -plan.seconds)
-    found = [[p.name for p in order if not (p.alone or p.study.last)]]
-    found += [[p.name] for p in order if p.alone and not p.study.last]
+    found = [[p.name for p in order if not (p.study.alone or p.study.last)]]
+    found += [[p.name] for p in order if p.study.alone and not p.study.last]
     found.append([p.name for p in order if p.study.last])
     return [names for names in found if names]
 

@@ -112,7 +112,6 @@ class Plan:
     out: Path
     siblings: tuple[str, ...]
     others: tuple[str, ...]
-    alone: bool  # a study that takes times, as its file says by ALONE = True
 
     @property
     def seconds(self) -> float:
@@ -161,9 +160,9 @@ def prepare(
         out = Path("figures" if mode == "full" and not changed else "figures-quick")
     siblings = tuple(other for other in known if other.startswith(f"{name}_"))
     others = tuple(other for other in known if other != name)
-    alone = getattr(sys.modules[f"diffscience_studies.{name}"], "ALONE", False) is True
-    about = (config, seed, device, mode, changed, out, siblings, others, alone)
-    plan = Plan(name, path, study, source, *about)
+    plan = Plan(
+        name, path, study, source, config, seed, device, mode, changed, out, siblings, others
+    )
     files.check_folder(out, "--out", locks=True)
     _former_files(plan)
     return plan

@@ -68,6 +68,7 @@ class Study:
     animate : (config, arrays) -> part -> bytes of a GIF (see `plots.gif`).
     last : whether `compute` reads what the other studies of its folder have found (`Run.table`);
         such a study runs after them.
+    alone : whether nothing should run beside it, since it takes times.
 
     Raises ArgumentError if a part is of the wrong kind.
 
@@ -93,6 +94,7 @@ class Study:
     question: str
     animate: Callable[[Any, Arrays], Mapping[str, bytes]] | None = None
     last: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
         for name in ("config", "quick"):
@@ -110,8 +112,9 @@ class Study:
             raise ArgumentError("question", "be a sentence that ends in '?'", self.question)
         if self.animate is not None and not callable(self.animate):
             raise ArgumentError("animate", "be a function or None", self.animate)
-        if not isinstance(self.last, bool):
-            raise ArgumentError("last", "be True or False", self.last)
+        for name in ("last", "alone"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentError(name, "be True or False", getattr(self, name))
 
     @property
     def seed(self) -> int:

@@ -84,7 +84,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-ALONE = True  # nothing runs beside a study that takes times
 OURS = "ours"
 LIMIT = "limit: C for this machine"
 LONG = 1000.0  # milliseconds
@@ -1096,6 +1095,7 @@ STUDY = Study(
     table,
     draw,
     "How long do the oracle, a training step and a sampler take, beside what else one might use?",
+    alone=True,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -347,11 +347,19 @@ def test_the_longest_come_first_and_times_are_taken_alone(
 ) -> None:
     """By the seconds of the last results; unknown ones after them, readers of others at the end."""
     text = (folder / "studies" / "toy.py").read_text()
-    for name, more in (("long", ""), ("timed", "\nALONE = True\n"), ("new", ""), ("short", "")):
+    for name, more in (
+        ("long", ""),
+        ("timed", "alone"),
+        ("new", ""),
+        ("short", ""),
+        ("reader", "last"),
+    ):
+        more = (
+            f"\nimport dataclasses\nSTUDY = dataclasses.replace(STUDY, {more}=True)\n"
+            if more
+            else ""
+        )
         (folder / "studies" / f"{name}.py").write_text(text + more)
-    (folder / "studies" / "reader.py").write_text(
-        text + "\nimport dataclasses\nSTUDY = dataclasses.replace(STUDY, last=True)\n"
-    )
     (folder / "figures-quick").mkdir()
     for name, seconds in (("long", 9.0), ("short", 2.0), ("toy", 5.0), ("timed", 99.0)):
         record = {"mode": "quick", "outputs": {}, "seconds": seconds}
