@@ -3,6 +3,8 @@
     guided score    s_u + gamma (s_c - s_u) = grad log q_t,   q_t = p_t(x) p_t(c|x)^gamma/Z_t
     tilted law      q_0 = p(x) p(c|x)^gamma/Z
 
+With the exact classifier, s_u + gamma grad log p_t(c|x) is the guided score too, so that classifier
+guidance samples the same: table `classifier` has how far eps of both are apart, by rounding alone.
 gamma = 1 is the conditional model (Ho and Salimans 2022 write w = gamma - 1).  The q_t are no
 diffusion of q_0, whose score at t is grad log p_t(x) E[p(c|X_0)^gamma | X_t = x]: the two differ by
 
@@ -20,7 +22,10 @@ they end with is known without a sample:
 The start is the conditional law at T, so that gamma = 1 ends with p(.|c) in exact arithmetic: what
 is left there is the error of the method, and so is the change when the mesh is halved.  In the
 plane there are samples of `seeds` sets of starts and noise, each held against true samples of its
-own; floors are those of fresh true samples.
+own; floors are those of fresh true samples.  The SDE and the Langevin steps are run once more with
+half the steps, each as long as two, from the same starts, with the same noise joined two by two and
+measured in the same directions: a method of first order is changed by as much as it is still off.
+The Langevin steps take the same time in all, so that to lack time is no part of their change.
 
 Networks learn eps of both models at once, from labels that are dropped with probability `dropped`,
 and guide themselves: their eps is held against the exact one under p_t(.|c), where they were
@@ -36,6 +41,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,8 +69,9 @@ from diffscience import (
 )
 from diffscience.errors import ArgumentError, instance, number, whole
 from diffscience.estimates import Estimate, mean_and_error
-from diffscience.guidance import Guided, Labelled, label_dropout
+from diffscience.guidance import ClassifierGuided, Guided, Labelled, label_dropout
 from diffscience.models import Model
+from diffscience.noise import Noise, Sequential, Stored
 from diffscience.study import Run, Study, run_file
 from diffscience.targets import Target
 from diffscience.tilted import Tilted
@@ -99,7 +106,9 @@ LINES = {"overlap": overlap, "modes": modes}
 LAWS = {**LINES, "plane": plane}
 LEARNED = ("modes", "plane")
 TILTED, FLOW = "tilted law", "flow"
-MIXED = "flow + Langevin"  # in the plane
+SDE, MIXED = "SDE", "flow + Langevin"  # in the plane
+PLANE_SAMPLERS = (TILTED, FLOW, SDE, MIXED)
+HALVED = {f"{sampler}, half the steps": sampler for sampler in (SDE, MIXED)}
 CONDITIONAL, GUIDED = PLACES = ("under the conditional law", "under the guided law")
 
 
@@ -116,7 +125,7 @@ class Config:
     cells, steps : of the Fokker-Planck equation, and half of both for the error.
     levels : times of the gap and of the errors. places : points across the gap.
     seeds, samples : in the plane, samples of each seed; steps of its SDE; corrections of its
-        Langevin steps at each of `corrected` times.
+        Langevin steps at each of `corrected` times. Both are run with half the steps too.
     repeats : true samples behind a floor.
     networks : of each law, trained side by side. training, batch, rate, final_rate, widths, dropped
         : of each of them.
@@ -199,6 +208,11 @@ def guided(law: Labelled, gamma: float) -> Guided:
     return Guided(conditional, whole, gamma)
 
 
+def by_classifier(law: Labelled, gamma: float) -> ClassifierGuided:
+    """The unconditional model pushed towards the class by the exact classifier."""
+    return ClassifierGuided(Oracle(law.law, PROCESS), law.classifier(PROCESS, CLASS), gamma)
+
+
 def beginning(law: Labelled) -> Target:
     """The law that every run starts from: that of the class at T."""
     start: Target = law.classes[CLASS].diffuse(PROCESS.at(PROCESS.T))
@@ -269,7 +283,7 @@ def line_truth(config: Config, name: str) -> Arrays:
     }
 
 
-def flow_law(config: Config, name: str, gamma: float) -> Arrays:
+def flow_law(config: Config, _: Run, name: str, gamma: float) -> Arrays:
     """What the guided flow ends with: its density at even places (P,), and its measures.
 
     The places are followed back to T, where the start has a density and a cdf, which flows on the
@@ -285,7 +299,7 @@ def flow_law(config: Config, name: str, gamma: float) -> Arrays:
         found = likelihood.log_prob(model, x, prior=start, rtol=tol, atol=tol)
         below = np.asarray(start.cdf(found.latent))
         rows.append((x, found.log_prob, followed(law, gamma, x, found.log_prob, below)))
-    (x, log_q, values), (_, _, rough) = rows
+    (x, log_q, values), rough = rows[0], rows[1][-1]
     change = np.abs(values - rough)[-3:]
     return {"x": x[:, 0], "log q": log_q, "measures": values, "change": change}
 
@@ -372,8 +386,11 @@ def against(law: Labelled, gamma: float, edges: np.ndarray, density: np.ndarray)
     return np.array([*shown, first, float(mass[some] @ gap), second])
 
 
-def sde_laws(config: Config, name: str) -> Arrays:
-    """What the guided SDEs end with, (G, E, ...): densities, measures, their change by half."""
+def sde_laws(config: Config, _: Run, name: str) -> Arrays:
+    """What the guided SDEs end with, (G, E, ...): densities, measures, their change by half.
+
+    All gammas share one mesh, whose drifts take longer than what is done with them.
+    """
     law = LINES[name]()
     fine, rough = (Mesh.of(config, law, part) for part in (1, 2))
     densities, found, change = [], [], []
@@ -392,7 +409,7 @@ def sde_laws(config: Config, name: str) -> Arrays:
     }
 
 
-def gap(config: Config, name: str) -> Arrays:
+def gap(config: Config, _: Run, name: str) -> Arrays:
     """Guided minus right score (G, T, X), log of the right law, and relative gaps (G, T).
 
     relative^2 = E|gap|^2/E|score|^2 under the right law at t.
@@ -477,40 +494,102 @@ def gaussians(config: Config) -> Arrays:
 # ---------------------------------------------------------------- in the plane
 
 
-def plane_runs(config: Config, gamma: float, run: Run) -> Arrays:
-    """Samples of the tilted law, the flow, the SDE and the flow with Langevin steps, measured.
+def plane_truth(config: Config, gamma: float) -> Arrays:
+    """Of the tilted law in the plane: measures (4,), and its log-density at the pixels."""
+    law = plane()
+    tilted = Tilted(law, CLASS, gamma)
+    return {
+        "truth": measures(law, *tilted.quadrature()),
+        "log density": tilted.log_prob(pixels(config)).astype(np.float32),
+    }
 
-    x : those of the first seed. measures : see `sampled`, (seeds, 7).
+
+def plane_runs(config: Config, run: Run, gamma: float, sampler: str) -> Arrays:
+    """Samples of one sampler in the plane, measured.
+
+    With half the steps it is measured by the same draws as with all of them.
+    x : those of the first seed, (samples, 2). measures : see `sampled`, (seeds, 7).
     """
-    law, key = plane(), f"plane {gamma:g}"
-    model, tilted = guided(law, gamma), Tilted(law, CLASS, gamma)
-    start = plane_starts(config, run).reshape(-1, 2)
-    loose = 100 * config.tolerance
+    law, tilted = plane(), Tilted(plane(), CLASS, gamma)
+    apart = np.split(plane_ends(config, run, gamma, sampler), config.seeds)
+    draws = run.generator(f"plane {gamma:g}", HALVED.get(sampler, sampler))
+    found = [sampled(config, law, own, tilted, draws) for own in apart]
+    return {"x": apart[0], "measures": np.stack(found)}
+
+
+def plane_ends(config: Config, run: Run, gamma: float, sampler: str) -> np.ndarray:
+    """Where the runs of all seeds end, or samples of the tilted law, (seeds samples, 2)."""
+    law, key, half = plane(), f"plane {gamma:g}", sampler in HALVED
+    model, start = guided(law, gamma), plane_starts(config, run).reshape(-1, 2)
+    if sampler == TILTED:
+        draws = run.generator(key, "tilted")
+        return np.asarray(Tilted(law, CLASS, gamma).sample(len(start), draws))
+    if sampler == FLOW:
+        times, loose = [PROCESS.T, 0.0], 100 * config.tolerance
+        return np.asarray(solvers.flow(model, start, times, rtol=loose, atol=loose).last)
+    if HALVED.get(sampler, sampler) == SDE:
+        return sde_ends(config, model, start, run.seed_for(key, "noise"), half)
+    return mixed_ends(config, model, start, run.generator(key, "mixing"), half)
+
+
+def halved(times: np.ndarray) -> np.ndarray:
+    """Every second time, and the last."""
+    return np.append(times[:-1:2], times[-1])
+
+
+def driving(seed: int, start: np.ndarray, times: np.ndarray) -> Stored:
+    """The path of the noise of a run with a seed; without areas, for which Euler does not ask."""
+    n, dim = start.shape
+    source = Sequential(seed, n, dim, torch.float64)
+    W = torch.stack([math.sqrt(h) * source.normal(n, dim) for h in np.abs(np.diff(times))])
+    return Stored(times, W, torch.zeros_like(W))
+
+
+def sde_ends(
+    config: Config, model: Model, start: np.ndarray, seed: int, half: bool = False
+) -> np.ndarray:
+    """Where the reverse SDE ends, (n, 2); with half the steps on the same Brownian path."""
     down = grids.log_snr(PROCESS, config.sde_steps)
-    noise, mixing = run.seed_for(key, "noise"), run.generator(key, "mixing")
-    step = partial(samplers.exponential, eta=0.0)
-    found = {
-        TILTED: tilted.sample(len(start), run.generator(key, "tilted")),
-        FLOW: solvers.flow(model, start, [PROCESS.T, 0.0], rtol=loose, atol=loose).last,
-        "SDE": solvers.reverse(model, start, down, noise).last,
-        MIXED: samplers.last(
-            samplers.predictor_corrector(
-                model, start, grids.log_snr(PROCESS, config.corrected), mixing, snr=0.3,
-                corrections=config.corrections, predictor=step,
-            )
-        ),
-    }  # fmt: skip
-    arrays: Arrays = {}
-    for sampler, x in found.items():
-        draws, apart = run.generator(key, sampler), np.split(np.asarray(x), config.seeds)
-        arrays[f"{sampler} x"] = apart[0]
-        arrays[f"{sampler} measures"] = np.stack(
-            [sampled(config, law, own, tilted, draws) for own in apart]
-        )
-    nodes, weights = tilted.quadrature()
-    arrays["truth"] = measures(law, nodes, weights)
-    arrays["log density"] = tilted.log_prob(pixels(config)).astype(np.float32)
-    return arrays
+    if not half:
+        return np.asarray(solvers.reverse(model, start, down, seed).last)
+    few = halved(down)
+    noise = driving(seed, start, down).on(few)
+    return np.asarray(solvers.reverse(model, start, few, noise).last)
+
+
+class Pairs(Noise):
+    """Normal numbers for steps of twice the length: those of two steps, joined.
+
+    generator : as the run of all steps has it.
+    """
+
+    def __init__(self, generator: np.random.Generator, n: int, dim: int) -> None:
+        super().__init__(n, dim, torch.float64, "cpu")
+        self.draws = generator
+
+    def _next(self, area: bool) -> torch.Tensor:
+        """z = (z_1 + z_2)/sqrt 2, (n, D); Langevin steps ask for no area."""
+        z = self.draws.standard_normal((2, self.n, self.dim)).sum(axis=0)
+        return torch.from_numpy(z / math.sqrt(2))
+
+
+def mixed_ends(
+    config: Config, model: Model, start: np.ndarray, draws: np.random.Generator, half: bool = False
+) -> np.ndarray:
+    """Where the flow with Langevin steps ends, (n, 2).
+
+    With half the steps, the flow's are twice as long, and so are the Langevin steps, 2 (r sigma)^2
+    each. These are at half the times, as many at each as before, and take the same time in all.
+    """
+    times, r = grids.log_snr(PROCESS, config.corrected), 0.3
+    source: Any = draws
+    if half:
+        times, source, r = halved(times), Pairs(draws, *start.shape), math.sqrt(2) * r
+    steps = samplers.predictor_corrector(
+        model, start, times, source, snr=r, corrections=config.corrections,
+        predictor=partial(samplers.exponential, eta=0.0),
+    )  # fmt: skip
+    return np.asarray(samplers.last(steps))
 
 
 def plane_starts(config: Config, run: Run) -> np.ndarray:
@@ -635,6 +714,27 @@ def eps_pair(config: Config, pair: tuple[Model, Model], states: np.ndarray) -> n
     return np.stack([[np.asarray(m.eps(x, t)) for t, x in zip(times, states)] for m in pair])
 
 
+def gammas_of(config: Config, name: str) -> tuple[float, ...]:
+    """The gammas that a law is guided with."""
+    return config.gammas if name in LINES else config.few
+
+
+def classified(config: Config, name: str, run: Run) -> Arrays:
+    """Classifier guidance against classifier-free guidance, both exact, for each gamma, (G,).
+
+    apart : largest |eps - eps'| of any coordinate over the states of the exact guided flow at the
+        times of the errors. size : largest |eps| there.
+    """
+    law, (start, _) = LAWS[name](), starts(config, name, run)
+    apart, size = [], []
+    for gamma in gammas_of(config, name):
+        pair = guided(law, gamma), by_classifier(law, gamma)
+        free, pushed = eps_pair(config, pair, walked(config, pair[0], start)[:-1])
+        apart.append(np.abs(pushed - free).max())
+        size.append(np.abs(free).max())
+    return {"apart": np.array(apart), "size": np.array(size)}
+
+
 def conditional_states(config: Config, name: str, run: Run) -> np.ndarray:
     """Points (T, n, D) of p_t(.|c), with the mass of the starts."""
     law = LAWS[name]().classes[CLASS]
@@ -686,30 +786,64 @@ def learned(config: Config, name: str, exact: Arrays, run: Run) -> Arrays:
     return {key: np.stack([one[key] for one in found], axis) for key, axis in axes.items()}
 
 
+def networks(config: Config, run: Run, name: str) -> Arrays:
+    """What `learned` finds on a law, "learned ...", and the measures of the exact flows, (G, 4).
+
+    The samples x have one shape for all laws, as cells of a sweep must: NaN fills it up.
+    """
+    exact = exact_walks(config, name, run)
+    found = learned(config, name, exact, run)
+    x = np.full((len(config.few), max(config.points, config.samples), 2), math.nan)
+    n, dim = found["x"].shape[1:]
+    x[:, :n, :dim] = found["x"]
+    found = {f"learned {key}": value for key, value in (found | {"x": x}).items()}
+    return found | {"exact measures": exact["measures"]}
+
+
 # ---------------------------------------------------------------- compute
 
 
+def spread(columns: Arrays, axes: Iterable[str], form: str) -> Arrays:
+    """The values of a sweep cell by cell, each under the name of its cell and its own.
+
+    form : of a cell's name, as for `str.format`.
+    """
+    cells = [dict(zip(axes, at)) for at in zip(*(columns[axis] for axis in axes))]
+    return {
+        f"{form.format(**cell)} {key}": column[i]
+        for i, cell in enumerate(cells)
+        for key, column in columns.items()
+        if key not in cell
+    }
+
+
 def compute(config: Config, run: Run) -> Arrays:
-    """The line, the closed forms, the plane, and the networks, each part as a cell."""
+    """The closed forms and true laws as cells; laws on the line, the plane and networks as sweeps.
+
+    The networks of a law are trained and run side by side in one batch, and so they are one cell.
+    """
     arrays = dict(run.cell("gaussians", gaussians, config))
-    for name in run.progress(LINES, "on the line"):
-        parts = {
-            "truth": run.cell(f"{name} truth", line_truth, config, name),
-            "gap": run.cell(f"{name} gap", gap, config, name),
-            "SDE": run.cell(f"{name} SDE", sde_laws, config, name),
-        }
-        for gamma in config.gammas:
-            key = f"flow {gamma:g}"
-            parts[key] = run.cell(f"{name} {key}", flow_law, config, name, gamma)
-        arrays |= {f"{name} {k} {n}": a for k, part in parts.items() for n, a in part.items()}
-    for gamma in run.progress(config.few, "in the plane"):
-        found = run.cell(f"plane {gamma:g}", plane_runs, config, gamma, run)
-        arrays |= {f"plane {gamma:g} {n}": a for n, a in found.items()}
-    for name in LEARNED:
-        exact = run.cell(f"{name} walks", exact_walks, config, name, run)
-        arrays[f"{name} exact measures"] = exact["measures"]
-        found = run.cell(f"{name} networks", learned, config, name, exact, run)
-        arrays |= {f"{name} learned {n}": a for n, a in found.items()}
+    for name in LINES:
+        found = run.cell(f"{name} truth", line_truth, config, name)
+        arrays |= {f"{name} truth {key}": value for key, value in found.items()}
+    for gamma in config.few:
+        found = run.cell(f"plane {gamma:g} truth", plane_truth, config, gamma)
+        arrays |= {f"plane {gamma:g} {key}": value for key, value in found.items()}
+    for name in LAWS:
+        found = run.cell(f"{name} classifier", classified, config, name, run)
+        arrays |= {f"{name} classifier {key}": value for key, value in found.items()}
+    lines = {"name": tuple(LINES)}
+    flows = lines | {"gamma": config.gammas}
+    runs = {"gamma": config.few, "sampler": (*PLANE_SAMPLERS, *HALVED)}
+    sweeps: tuple[tuple[str, Callable[..., Arrays], dict[str, Any], str], ...] = (
+        ("gap", gap, lines, "{name} gap"),
+        ("SDE", sde_laws, lines, "{name} SDE"),
+        ("flow", flow_law, flows, "{name} flow {gamma:g}"),
+        ("plane", plane_runs, runs, "plane {gamma:g} {sampler}"),
+        ("networks", networks, {"name": LEARNED}, "{name}"),
+    )
+    for title, function, axes, form in sweeps:
+        arrays |= spread(run.sweep(title, function, axes, config), axes, form)
     return arrays
 
 
@@ -740,11 +874,27 @@ def line_table(config: Config, arrays: Arrays) -> pd.DataFrame:
                 row |= dict(zip((*MEASURES, DISTANCES[0]), values[:5].tolist()))
                 row |= {"its change": change[0], DISTANCES[1]: values[5]}
                 row |= {"change of it": change[1], "W1 to the conditional law": values[6]}
-                rows.append(row)
+                rows.append(row | {"change of that": change[2]})
     frame = pd.DataFrame(rows)
-    frame.attrs["digits"] = dict.fromkeys(("its change", "change of it"), 1) | dict.fromkeys(
+    changes = dict.fromkeys(("its change", "change of it", "change of that"), 1)
+    frame.attrs["digits"] = changes | dict.fromkeys(
         (*MEASURES, *DISTANCES, "W1 to the conditional law"), 3
     )
+    return frame
+
+
+def classifier_table(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """How far classifier guidance is from classifier-free guidance, both exact, on exact flows."""
+    rows = [
+        {"law": name, "gamma": gamma, "largest difference of eps": apart, "largest eps": size}
+        for name in LAWS
+        for gamma, apart, size in zip(
+            gammas_of(config, name), arrays[f"{name} classifier apart"],
+            arrays[f"{name} classifier size"], strict=True,
+        )
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame.attrs["digits"] = {"largest difference of eps": 1, "largest eps": 3}
     return frame
 
 
@@ -770,7 +920,7 @@ def gaussian_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     pairs = zip(arrays["gaussians"].tolist(), arrays["gaussians closed"].tolist(), strict=True)
     for gamma, (solved, closed) in zip(config.gammas, pairs, strict=True):
         row: dict[str, Any] = {"gamma": gamma}
-        for kind, one, two in zip((FLOW, "SDE", TILTED), solved, closed, strict=True):
+        for kind, one, two in zip((FLOW, SDE, TILTED), solved, closed, strict=True):
             row |= {kind: one, f"{kind}, closed form": two}
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -778,7 +928,6 @@ def gaussian_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     return frame
 
 
-PLANE_SAMPLERS = (TILTED, FLOW, "SDE", MIXED)
 SAMPLED = (
     "sliced W1 to the tilted law", "its floor", "sliced W1 to the conditional law",
     "floor of that", *MEASURES[1:],
@@ -786,7 +935,11 @@ SAMPLED = (
 
 
 def plane_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """What is sampled in the plane and its floors, with standard errors over seeds."""
+    """What is sampled in the plane and its floors, with standard errors over seeds.
+
+    Rows "change of ..." : all of it minus that with half the steps, seed by seed. They have no
+    floors, which are the same.
+    """
     rows = []
     for gamma in config.few:
         _, spread, purity, near = arrays[f"plane {gamma:g} truth"].tolist()
@@ -798,16 +951,30 @@ def plane_table(config: Config, arrays: Arrays) -> pd.DataFrame:
             for word, values in zip(SAMPLED, found.T, strict=True):
                 row[word], row[f"{word}, error"] = mean_and_error(values)
             rows.append(row)
+        rows.extend(change_of(arrays, gamma, half) for half in HALVED)
     columns = list(rows[1])
     frame = pd.DataFrame(rows)[columns]
     frame.attrs["digits"] = {c: 2 if "error" in c else 3 for c in columns[2:]}
     return frame
 
 
+def change_of(arrays: Arrays, gamma: float, half: str) -> dict[str, Any]:
+    """The row of how half the steps change a sampler in the plane."""
+    whole, few = (arrays[f"plane {gamma:g} {s} measures"] for s in (HALVED[half], half))
+    row: dict[str, Any] = {"gamma": gamma, "sampler": f"change of {HALVED[half]}"}
+    for word, values in zip(SAMPLED, (whole - few).T, strict=True):
+        if "floor" not in word:
+            row[word], row[f"{word}, error"] = mean_and_error(values)
+    return row
+
+
 def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """What is random, one by one: samples in the plane, and networks, all from the same starts."""
+    """What is random, one by one: samples in the plane, and networks, all from the same starts.
+
+    Of the networks' eps: the rms error over the times, as in the table `learned`.
+    """
     rows: list[dict[str, Any]] = []
-    for gamma, sampler in itertools.product(config.few, PLANE_SAMPLERS):
+    for gamma, sampler in itertools.product(config.few, (*PLANE_SAMPLERS, *HALVED)):
         for s, values in enumerate(arrays[f"plane {gamma:g} {sampler} measures"]):
             row = {"law": "plane", "gamma": gamma, "sampler": sampler, "seed": s}
             rows.append(row | dict(zip(SAMPLED, values.tolist(), strict=True)))
@@ -816,8 +983,15 @@ def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     ):
         row = {"law": name, "gamma": gamma, "sampler": "network", "seed": s}
         row |= dict(zip(MEASURES[1:], arrays[f"{name} learned measures"][s, i, 1:].tolist()))
-        rows.append(row | {"distance of samples": arrays[f"{name} learned distance"][s, i]})
+        row |= {"distance of samples": arrays[f"{name} learned distance"][s, i]}
+        off = eps_errors(arrays, name)[s, :, i].tolist()
+        rows.append(row | {f"eps, {place}": e for place, e in zip(PLACES, off, strict=True)})
     return pd.DataFrame(rows)
+
+
+def eps_errors(arrays: Arrays, name: str) -> np.ndarray:
+    """Rms error of eps of the networks of a law, over the times, (S, 2, G)."""
+    return np.asarray(np.sqrt(np.mean(arrays[f"{name} learned errors"] ** 2, axis=-1)))
 
 
 def learned_table(config: Config, arrays: Arrays) -> pd.DataFrame:
@@ -828,7 +1002,7 @@ def learned_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     """
     rows = []
     for name in LEARNED:
-        errors = np.sqrt(np.mean(arrays[f"{name} learned errors"] ** 2, axis=-1))
+        errors = eps_errors(arrays, name)
         for i, gamma in enumerate(config.few):
             row: dict[str, Any] = {"law": name, "gamma": gamma}
             for j, place in enumerate(PLACES):
@@ -862,14 +1036,15 @@ def eps_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def table(config: Config, arrays: Arrays) -> dict[str, pd.DataFrame]:
-    """One gamma on the line, and all; the gap; closed forms; in the plane; learned, and its eps;
-    seeds."""
+    """One gamma on the line, and all; both guidances; the gap; closed forms; in the plane; learned,
+    and its eps; seeds."""
     line = line_table(config, arrays)
     main = line[line["gamma"] == middle(config)].reset_index(drop=True)
     main.attrs = dict(line.attrs)
     return {
         "": main,
         "line": line,
+        "classifier": classifier_table(config, arrays),
         "gap": gap_table(config, arrays),
         "gaussians": gaussian_table(config, arrays),
         "plane": plane_table(config, arrays),
@@ -1024,7 +1199,7 @@ def draw_gap(config: Config, arrays: Arrays) -> Figure:
 
 def draw_plane(config: Config, arrays: Arrays) -> Figure:
     """Samples in the plane over the tilted log-density."""
-    shown = (TILTED, FLOW, "SDE", MIXED, "networks")
+    shown = (*PLANE_SAMPLERS, "networks")
     fig, axes = plots.figure(
         len(config.few) - 1, len(shown), height=0.8 + 1.9 * len(config.few[1:]), share=True
     )

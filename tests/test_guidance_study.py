@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import math
+import pickle
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ import numpy as np
 import pytest
 import torch
 
-from diffscience import fokker_planck, runner, solvers, train
+from diffscience import engines, fokker_planck, runner, samplers, solvers, train
 from diffscience.errors import ArgumentError
 from diffscience.grids import log_snr
+from diffscience.mixture import GaussianMixture
 from diffscience.models import Oracle
 from diffscience.nets import MLP
 from diffscience.process import EDM, VP
@@ -36,6 +40,7 @@ TINY = study.Config(
     pixels=8, seed=3,
 )  # fmt: skip
 LIMIT = 4.9
+HERE = Run(TINY.seed)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def test_a_flow_of_gamma_1_ends_with_the_conditional_law() -> None:
     """Density and measures; that of gamma = 3 is another law, and no less a law."""
     config = dataclasses.replace(TINY, tolerance=1e-5, points=121)
     law = study.modes()
-    one, three = (study.flow_law(config, "modes", g) for g in config.gammas)
+    one, three = (study.flow_law(config, HERE, "modes", g) for g in config.gammas)
     np.testing.assert_allclose(one["log q"], law.classes[0].log_prob(one["x"][:, None]), atol=1e-3)
     assert np.all(np.abs(one["measures"][-3:]) < 1e-4)
     assert one["measures"][0] == pytest.approx(3 * 0.25 / 0.6, abs=1e-4)
@@ -87,7 +92,7 @@ def test_the_measures_of_a_flow_are_those_of_its_quantiles() -> None:
     """W1 and mean from quantiles that are pushed through the flow, and KL from their density."""
     config = dataclasses.replace(TINY, points=121, tolerance=1e-5)
     law, tilted = study.overlap(), Tilted(study.overlap(), 0, 3.0)
-    found = study.flow_law(config, "overlap", 3.0)
+    found = study.flow_law(config, HERE, "overlap", 3.0)
     _, mass = study.scores(config)
     start = study.quantiles(config, study.beginning(law))
     x = solvers.flow(study.guided(law, 3.0), start, [1.0, 0.0], rtol=1e-5, atol=1e-5).last
@@ -193,7 +198,7 @@ def test_distances_of_known_laws() -> None:
 
 def test_the_gap_vanishes_at_gamma_1_and_at_time_0() -> None:
     config = dataclasses.replace(TINY, gammas=(1.0, 3.0), levels=4, earliest=1e-5)
-    found = study.gap(config, "modes")
+    found = study.gap(config, HERE, "modes")
     assert np.abs(found["off"][0]).max() < 1e-9
     assert found["relative"][1, 0] < 1e-4 < 0.04 < found["relative"][1, 2]
     t = study.times_of(config)[2]
@@ -202,6 +207,20 @@ def test_the_gap_vanishes_at_gamma_1_and_at_time_0() -> None:
     np.testing.assert_allclose(
         found["off"][1, 2], (study.guided(law, 3.0).score(x, t) - right)[:, 0], atol=1e-12
     )
+
+
+@pytest.mark.parametrize("name", ["overlap", "modes", "plane"])
+def test_the_exact_classifier_guides_as_both_models_do(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """eps to rounding for every gamma; a classifier with 1 % more of gamma is 1e-3 off or more."""
+    found = study.classified(TINY, name, HERE)
+    assert found["apart"].shape == found["size"].shape == (2,)
+    assert np.all(found["apart"] < 1e-12 * found["size"])
+    assert np.all(found["size"] > 2)  # the states reach the tails
+    right = study.by_classifier
+    monkeypatch.setattr(study, "by_classifier", lambda law, gamma: right(law, 1.01 * gamma))
+    assert np.all(study.classified(TINY, name, HERE)["apart"] > 1e-3)
 
 
 # ------------------------------------------------------------------ in the plane
@@ -223,6 +242,52 @@ def test_samples_are_measured_with_their_errors() -> None:
         assert (abs(mean[0] - mean[1]) < LIMIT * math.hypot(error[0], error[1])) == right
         z = np.abs(mean[4:] - own[1:]) / error[4:]
         assert (z.max() < LIMIT) == right
+
+
+def test_half_the_steps_of_an_sde_have_its_noise() -> None:
+    """The path is that of the seed, and half the steps on it are off by what steps twice as long
+    are: twice that of twice the steps. On another path they are much farther off."""
+    config = dataclasses.replace(TINY, samples=150)
+    model, start = study.guided(study.plane(), 3.0), study.plane_starts(config, HERE)[0]
+    down = log_snr(study.PROCESS, 40)
+    own = solvers.reverse(model, start, down, study.driving(6, start, down)).last
+    np.testing.assert_allclose(solvers.reverse(model, start, down, 6).last, own, atol=1e-9)
+
+    def change(steps: int, seed: int = 6) -> float:
+        some = dataclasses.replace(config, sde_steps=steps)
+        half = study.sde_ends(some, model, start, seed, True)
+        return float(np.abs(study.sde_ends(some, model, start, 6) - half).mean())
+
+    assert 1.4 < change(80) / change(160) < 2.8
+    assert change(160, seed=7) > 5 * change(160)
+
+
+def test_half_the_steps_are_the_times_two_by_two() -> None:
+    np.testing.assert_array_equal(study.halved(np.arange(7)), [0, 2, 4, 6])
+    np.testing.assert_array_equal(study.halved(np.arange(6)), [0, 2, 4, 5])
+    found = study.Pairs(np.random.default_rng(1), 5, 2).normal(5, 2).numpy()
+    z = np.random.default_rng(1).standard_normal((2, 5, 2))
+    np.testing.assert_allclose(found, (z[0] + z[1]) / math.sqrt(2), rtol=1e-15)
+
+
+def test_half_the_langevin_steps_take_the_same_time() -> None:
+    """What they forget of the start, N(0, 1) throughout, is the same; steps of no more length
+    forget less. Errors of a correlation of 4000 points are 0.016."""
+    config = dataclasses.replace(TINY, corrected=30, corrections=1)
+    model = Oracle(GaussianMixture([1.0], [[0.0]], [[1.0]]), study.PROCESS)
+    start = np.random.default_rng(2).standard_normal((4000, 1))
+    few = study.halved(log_snr(study.PROCESS, config.corrected))
+    ends = [
+        study.mixed_ends(config, model, start, np.random.default_rng(3), half)
+        for half in (False, True)
+    ]
+    step = functools.partial(samplers.exponential, eta=0.0)
+    short = samplers.predictor_corrector(model, start, few, 3, snr=0.3, predictor=step)
+    whole, half, wrong = (
+        np.corrcoef(start[:, 0], x[:, 0])[0, 1] for x in (*ends, samplers.last(short))
+    )
+    assert abs(whole - half) < 0.1 < 0.3 < wrong - whole
+    assert np.corrcoef(ends[0][:, 0], ends[1][:, 0])[0, 1] > 0.9  # one noise drives both
 
 
 # ------------------------------------------------------------------ learned
@@ -315,30 +380,105 @@ def test_networks_differ_by_their_seeds(arrays: dict[str, np.ndarray]) -> None:
         assert not np.array_equal(errors[0], errors[1])
 
 
+# ------------------------------------------------------------------ sweeps
+
+
+class Noted(engines.Serial):
+    """Calls here what is submitted, and notes which function every cell asks for."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.seen[pickle.loads(args[1])[0].__name__] += 1
+        return super().submit(function, *args, **kwargs)
+
+
+def test_engines_compute_the_heavy_parts(
+    arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells go to the executor, one that fails goes there again, and the numbers are the same."""
+    monkeypatch.setattr(engines, "one_thread", lambda: None)  # this process is no worker
+    fails, right = [True], study.paths
+
+    def once(*given: Any) -> Any:
+        if fails:
+            raise RuntimeError(fails.pop())
+        return right(*given)
+
+    monkeypatch.setattr(study, "paths", once)  # of the gap
+    executor = Noted()
+    found = STUDY.compute(TINY, Run(TINY.seed, executor=executor))
+    few, again = len(TINY.few), 1
+    assert executor.seen == {
+        "gap": 2 + again, "sde_laws": 2, "flow_law": 2 * len(TINY.gammas),
+        "plane_runs": few * (4 + 2), "networks": 2,
+    }  # fmt: skip
+    assert found.keys() == arrays.keys()
+    for key, value in found.items():
+        np.testing.assert_allclose(value, arrays[key], rtol=1e-9, atol=1e-9, err_msg=key)
+
+
+def test_samples_of_networks_are_those_alone(arrays: dict[str, np.ndarray]) -> None:
+    """The NaN that fills up the cells of the sweep fills all but the samples."""
+    run, law = Run(TINY.seed), study.LEARNED
+    for name, size in zip(law, ((TINY.points, 1), (TINY.samples, 2)), strict=True):
+        exact = study.exact_walks(TINY, name, run)
+        found, kept = study.learned(TINY, name, exact, run)["x"], arrays[f"{name} learned x"]
+        assert found.shape == (len(TINY.few), *size)
+        np.testing.assert_array_equal(kept[:, : size[0], : size[1]], found)
+        assert np.isfinite(kept).sum() == found.size
+
+
 # ------------------------------------------------------------------ tables and pictures
 
 
 def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     tables = study.table(TINY, arrays)
-    assert list(tables) == ["", "line", "gap", "gaussians", "plane", "learned", "eps", "cells"]
+    names = ["", "line", "classifier", "gap", "gaussians", "plane", "learned", "eps", "cells"]
+    assert list(tables) == names
+    rows = tables["classifier"].query("law == 'plane' and gamma == 3")
+    assert rows["largest difference of eps"].item() == arrays["plane classifier apart"][1]
+    assert rows["largest eps"].item() == arrays["plane classifier size"][1]
+    assert len(tables["classifier"]) == 3 * 2
     assert len(tables["line"]) == 2 * len(tables[""]) == 2 * 2 * (2 + len(TINY.etas))
     assert set(tables[""]["gamma"]) == {3.0}
     main = tables["line"].set_index(["law", "gamma", "sampler"])
     found = arrays["modes SDE measures"][1, 1]
     assert main.loc["modes", 3.0, "SDE, eta = 4"]["KL to the tilted law"].item() == found[5]
+    row, far = main.loc["modes", 3.0, "SDE, eta = 4"], "W1 to the conditional law"
+    fine, rough = (ended(TINY, study.modes(), 3.0, 4.0, part)[-1] for part in (1, 2))
+    assert row[far].item() == pytest.approx(fine, rel=1e-9)
+    assert row["change of that"].item() == pytest.approx(abs(fine - rough), rel=1e-6)
+    flow = main.loc["modes", 3.0, "flow"]["change of that"].item()
+    assert flow == arrays["modes flow 3 change"][2] != arrays["modes flow 3 change"][0]
     assert main.loc["modes", 1.0, "tilted law"]["W1 to the tilted law"].item() == 0
-    assert len(tables["plane"]) == 2 * 5
+    assert len(tables["plane"]) == 2 * (5 + 2)
     values = arrays["plane 3 SDE measures"][:, study.SAMPLED.index("purity")]
     row = tables["plane"].query("gamma == 3 and sampler == 'SDE'")
     assert row["purity"].item() == values.mean()
     assert row["purity, error"].item() == pytest.approx(values.std(ddof=1) / TINY.seeds**0.5)
+    half = arrays["plane 3 SDE, half the steps measures"]
+    change = (arrays["plane 3 SDE measures"] - half)[:, study.SAMPLED.index("purity")]
+    row = tables["plane"].query("gamma == 3 and sampler == 'change of SDE'")
+    assert row["purity"].item() == change.mean() != 0
+    assert row["purity, error"].item() == pytest.approx(change.std(ddof=1) / TINY.seeds**0.5)
+    assert np.all(half[:, [1, 3]] == arrays["plane 3 SDE measures"][:, [1, 3]])  # the same draws
+    assert row[["its floor", "floor of that"]].isna().all(axis=None)
     cells = tables["cells"]
-    assert len(cells) == 2 * 4 * TINY.seeds + 2 * 2 * TINY.networks
+    assert len(cells) == 2 * 6 * TINY.seeds + 2 * 2 * TINY.networks
     one = cells.query("law == 'plane' and gamma == 3 and sampler == 'SDE'")
     np.testing.assert_array_equal(one["purity"], values)
     one = cells.query("law == 'plane' and gamma == 3 and sampler == 'network'")
     found = arrays["plane learned measures"][:, 1, study.MEASURES.index("purity")]
     np.testing.assert_array_equal(one["purity"], found)
+    learned = tables["learned"].query("law == 'plane' and gamma == 3")
+    for k, place in enumerate(study.PLACES):
+        off = (arrays["plane learned errors"][:, k, 1] ** 2).mean(axis=-1) ** 0.5
+        np.testing.assert_allclose(one[f"eps, {place}"], off, rtol=1e-12)
+        error = one[f"eps, {place}"].std(ddof=1) / TINY.networks**0.5
+        assert learned[f"eps, {place}"].item() == pytest.approx(one[f"eps, {place}"].mean())
+        assert learned[f"error of it, {k + 1}"].item() == pytest.approx(error)
     assert tables["learned"]["law"].tolist() == ["modes", "modes", "plane", "plane"]
     mean = arrays["plane learned distance"][:, 1].mean()
     assert tables["learned"]["distance of samples"].iloc[3] == pytest.approx(mean)
@@ -367,8 +507,10 @@ def test_the_committed_samples_of_the_plane() -> None:
 
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
     for seed in (TINY.seed, 4):
-        found = study.plane_runs(TINY, 3.0, Run(seed))
-        same = [np.array_equal(a, arrays[f"plane 3 {k}"]) for k, a in found.items() if " x" in k]
+        same = [
+            np.array_equal(study.plane_runs(TINY, Run(seed), 3.0, s)["x"], arrays[f"plane 3 {s} x"])
+            for s in (*study.PLANE_SAMPLERS, *study.HALVED)
+        ]
         assert all(same) == any(same) == (seed == TINY.seed)
 
 
