@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -289,25 +290,54 @@ def steps_of(config: Config, name: str) -> tuple[int, ...]:
     return config.steps if TARGETS[name]().dim == 1 else config.plane_steps
 
 
+def all_steps(config: Config) -> list[int]:
+    """The K of all chains, the longest, which take longest, first."""
+    return sorted({*config.steps, *config.plane_steps}, reverse=True)
+
+
+def level_cell(config: Config, run: Run, target: str, level: float) -> Arrays:
+    """`against_beta` as a cell of a sweep.  Nothing is drawn from the run."""
+    return against_beta(config, target, level)
+
+
+def chain_cell(config: Config, run: Run, target: str, schedule: str, steps: int) -> Arrays:
+    """`over_chain` as one, with NaN after the last step of all but the longest chains."""
+    found, room = over_chain(config, target, schedule, steps), all_steps(config)[0] - steps
+    for key in ("cost", "leading"):
+        found[key] = np.pad(found[key], ((0, 0), (0, room)), constant_values=math.nan)
+    return found
+
+
+def rows_of(columns: Arrays, axes: tuple[str, ...]) -> Iterator[tuple[list[Any], Arrays]]:
+    """The values of the axes and those of the function, cell by cell."""
+    for i, at in enumerate(zip(*(columns[axis].tolist() for axis in axes))):
+        yield list(at), {key: value[i] for key, value in columns.items() if key not in axes}
+
+
 def compute(config: Config, run: Run) -> Arrays:
-    """Every target at every level, its chains, and the pictures, each a cell of its own."""
+    """Sweeps over targets and levels, and over chains; each picture is a cell."""
     arrays: Arrays = {}
 
     def keep(name: str, found: Arrays) -> None:
         arrays.update({f"{name} {key}": value for key, value in found.items()})
 
-    for name in run.progress(config.targets, "targets"):
-        for level in config.levels:
-            key = f"{name} {level:g}"
-            keep(key, run.cell(key, against_beta, config, name, level))
-        for schedule in SCHEDULES:
-            for K in steps_of(config, name):
-                key = f"{name} {schedule} {K}"
-                keep(key, run.cell(key, over_chain, config, name, schedule, K))
+    def wanted(cell: dict[str, Any]) -> bool:
+        return cell["steps"] in steps_of(config, cell["target"])
+
+    target = {"target": config.targets}
+    axes: dict[str, Any] = target | {"level": config.levels}
+    levels = run.sweep("levels", level_cell, axes, config)
+    for (name, level), found in rows_of(levels, tuple(axes)):
+        keep(f"{name} {level:g}", found)
+    axes = target | {"schedule": SCHEDULES, "steps": all_steps(config)}
+    chains = run.sweep("chains", chain_cell, axes, config, where=wanted)
+    for (name, schedule, K), found in rows_of(chains, tuple(axes)):
+        steps = {key: found[key][:, :K] for key in ("cost", "leading")}
+        keep(f"{name} {schedule} {K}", found | steps)
+    for name in config.targets:
         draw_map = line_map if TARGETS[name]().dim == 1 else plane_map
         keep(f"{name} map", run.cell(f"{name} map", draw_map, config, name))
-    first = config.targets[0]
-    keep("shown", run.cell("shown", shown_kernels, config, first))
+    keep("shown", run.cell("shown", shown_kernels, config, config.targets[0]))
     return arrays
 
 
@@ -372,12 +402,12 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def beta_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """E KL for every target, noise level and beta."""
+    """E KL for every target, noise level and beta_k; column beta is the KL with that variance."""
     rows = []
     for name in config.targets:
         for level in config.levels:
             for beta, kl in zip(betas_of(config, level), arrays[f"{name} {level:g} cost"].T):
-                row: dict[str, Any] = {"target": name, "noise level": level, "beta": beta}
+                row: dict[str, Any] = {"target": name, "noise level": level, "beta_k": beta}
                 rows.append(row | dict(zip(GAUSSIANS, kl)))
     return pd.DataFrame(rows)
 

@@ -6,16 +6,31 @@ limit is |z| < 4.9 (a false-alarm rate of 1e-6) with the seeds stated.
 
 from __future__ import annotations
 
+import collections
+import csv
 import dataclasses
+import json
 import math
+import pickle
 import sys
+from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from diffscience import VP, Chain, GaussianMixture, Oracle, bounds, gallery, reverse, runner
+from diffscience import (
+    VP,
+    Chain,
+    GaussianMixture,
+    Oracle,
+    bounds,
+    engines,
+    gallery,
+    reverse,
+    runner,
+)
 from diffscience.errors import ArgumentError
 from diffscience.study import Run
 
@@ -36,6 +51,25 @@ def arrays() -> dict[str, np.ndarray]:
     """What the tiny config computes."""
     found = STUDY.compute(TINY, Run(0))
     return {name: np.asarray(value) for name, value in found.items()}
+
+
+class Lossy(engines.Serial):
+    """Loses the worker of every cell once; `cells` holds the function and values of each try."""
+
+    def __init__(self) -> None:
+        self.cells: list[tuple[str, str]] = []
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        own, *_, cell = pickle.loads(args[1])
+        tried = (own.__name__, repr(cell))
+        self.cells.append(tried)
+        if self.cells.count(tried) == 1:
+            raise BrokenExecutor("lost")
+        return super().submit(function, *args, **kwargs)
+
+    def counts(self) -> dict[str, int]:
+        """The tries of each function."""
+        return collections.Counter(name for name, _ in self.cells)
 
 
 # ------------------------------------------------------------------ steps and averages
@@ -239,6 +273,10 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     assert len(tables[""]) == 2 * 2 * 4
     assert len(tables["beta"]) == 2 * 2 * TINY.betas
     assert len(tables["totals"]) == 2 * 2 * 4
+    some = tables["beta"].iloc[TINY.betas : 2 * TINY.betas]
+    assert set(some["target"]) == {"bimodal"} and set(some["noise level"]) == {0.7}
+    np.testing.assert_array_equal(some["beta_k"], study.betas_of(TINY, 0.7))
+    np.testing.assert_array_equal(some[list(study.GAUSSIANS)].T, arrays["bimodal 0.7 cost"])
     row = tables["totals"].iloc[0]
     assert row["best"] == pytest.approx(arrays["bimodal cosine 3 cost"][0].sum())
     assert row["btilde - its limit"] == pytest.approx(row["btilde"] - study.FLOOR)
@@ -264,9 +302,73 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
 
 
 def test_the_same_config_gives_the_same_bytes(arrays: dict[str, np.ndarray]) -> None:
-    again = study.against_beta(TINY, "bimodal", 0.2)
+    """Each level and chain alone, without the NaN that fill the rows of a sweep."""
+    again = {f"bimodal 0.2 {k}": v for k, v in study.against_beta(TINY, "bimodal", 0.2).items()}
+    for name, schedule, K in (("bimodal", "linear", 3), ("trimodal", "cosine", 6)):
+        own = study.over_chain(TINY, name, schedule, K)
+        assert own["cost"].shape == (4, K) and own["leading"].shape == (3, K)
+        again |= {f"{name} {schedule} {K} {key}": value for key, value in own.items()}
     for key, value in again.items():
-        assert value.tobytes() == arrays[f"bimodal 0.2 {key}"].tobytes()
+        assert value.tobytes() == arrays[key].tobytes()
+        assert np.isfinite(value).all() or key.endswith("0.2 cost")  # btilde = 0 at the end
+
+
+def test_the_executor_of_the_run_computes_levels_and_chains(
+    arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every one of them, once more where a worker dies, and to the same bytes."""
+    monkeypatch.setattr(engines, "one_thread", lambda: None)  # this process may have one already
+    config = dataclasses.replace(TINY, plane_steps=(3, 4, 5, 7))
+    lossy = Lossy()
+    again = STUDY.compute(config, Run(0, executor=lossy))
+    assert lossy.counts() == {"level_cell": 2 * 4, "chain_cell": 2 * 2 * (4 + 4)}
+    assert again["trimodal linear 7 cost"].shape == (4, 7)
+    assert "bimodal linear 7 cost" not in again and "trimodal linear 6 cost" not in again
+    for key in arrays.keys() & again.keys():
+        assert again[key].tobytes() == arrays[key].tobytes()
+
+
+def test_the_committed_tables() -> None:
+    """Full mode: powers and coefficients are those of theory, no Gaussian is better than the best
+    and no number than the optimal one, and chains pay what the bound leaves.
+    """
+    figures = STUDIES.parent / "figures"
+
+    def rows(name: str) -> list[dict[str, str]]:
+        text = (figures / f"reverse_kernel{name}.csv").read_text("utf-8")
+        return list(csv.DictReader(text.splitlines()))
+
+    main, every, totals = rows(""), rows("_beta"), rows("_totals")
+    config = json.loads((figures / "reverse_kernel.json").read_text("utf-8"))["config"]
+    keys = [(name, level) for name in config["targets"] for level in config["levels"]]
+    assert len(config["targets"]) >= 3 and len(config["levels"]) >= 5
+    assert len(main) == 4 * len(keys)
+    for r in main:
+        error = float(r["its error"])
+        assert int(r["theory"]) == study.POWERS[r["Gaussian"]]
+        assert abs(float(r["power of beta"]) - int(r["theory"])) < error + 1e-5 < 0.01
+        assert abs(float(r["relative difference"])) < 0.01
+    for name, level in keys:
+        own = [r for r in every if (r["target"], float(r["noise level"])) == (name, level)]
+        kl = np.array([[float(r[kind] or "nan") for r in own] for kind in study.GAUSSIANS])
+        assert np.isfinite(kl[:, :-1]).all() and np.isnan(kl[3, -1])  # btilde = 0 at the end
+        assert np.all(np.diff(kl[:3]) > 0) and np.all(np.diff(kl[3, :-1]) > 0)
+        assert np.all(kl[0] < kl[1]) and np.all(kl[1, :-1] < kl[2:, :-1])
+        ratio = (level / config["smallest"]) ** (1 / (config["betas"] - 1))
+        found = np.log(kl[:, 1] / kl[:, 0]) / math.log(ratio)
+        np.testing.assert_allclose(found, [study.POWERS[k] for k in study.GAUSSIANS], atol=0.15)
+    for r in totals:
+        best, optimal, beta, btilde = (float(r[kind]) for kind in study.GAUSSIANS)
+        assert best < optimal < min(beta, btilde)
+        for kind, value in (("beta", beta), ("btilde", btilde)):
+            gap = float(r[f"bound - entropy, {kind}"])
+            assert float(r["prior"]) + value == pytest.approx(gap, abs=1e-6)
+    for r in rows("_powers"):
+        error = float(r["its error"])
+        assert abs(float(r["power of 1/K"]) - int(r["theory"])) < 2 * error + 1e-3 < 0.25
+    last = {(r["target"], r["schedule"]): r for r in totals}
+    for r in last.values():  # the longest chains: btilde alone does not close
+        assert float(r["btilde - its limit"]) > 0 and float(r["btilde"]) > 10 * float(r["beta"])
 
 
 # ------------------------------------------------------------------ bad input
