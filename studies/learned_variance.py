@@ -12,7 +12,7 @@ is least where S = Cov[x_(k-1) | x_k] + c^2 d d^T, d the error of the model's x0
     learned        log S = v log beta + (1 - v) log btilde, v a network's       (Nichol and Dhariwal
                    2021, eq. 15), trained with L_simple + lambda L_vlb, the mean held fixed in
                    L_vlb; lambda = 0.001 as there, or 1
-    diagonal, full the exact posterior covariance of the oracle, or its diagonal
+    diagonal, full the diagonal of the exact posterior covariance of the oracle, or all of it
     carried        the v of that diagonal on the long chain, used on a strided one: what the best
                    v of the long chain does there
     best           the least of all diagonals for the mean that is used: what `learned` aims at
@@ -27,12 +27,14 @@ own (Nichol and Dhariwal 2021, section 4); networks are trained on the long chai
 For k = 1, whose btilde is 0, btilde_2 is taken as an end; `analytic`, which may lie anywhere, is
 kept above a thousandth of beta_1.
 
-Times.  L_simple + lambda L_vlb, and the whole L_vlb, which teaches the mean too, are trained with
-even times and by importance, p_k ~ sqrt(E loss_k^2) (section 3.3 there), each row divided by K p_k;
-the losses of all networks together make that law (`Shared`).
+Times.  L_simple + 0.001 L_vlb, and the whole L_vlb, which teaches the mean too, are each trained
+with even times and by importance, p_k ~ sqrt(E loss_k^2) (section 3.3 there), each row divided by
+K p_k; the losses of all networks together make that law (`Shared`). L_simple + L_vlb, lambda = 1,
+is trained with even times alone.
 
 Samples start from N(0, I) and take the last step with its noise, as the bound has it; runs have
-common starts and noise.
+common starts and noise. They keep a learned variance within [btilde/10, 10 beta] (`within`), since
+far from all data v may be anything; bounds have it as it is.
 """
 
 from __future__ import annotations
@@ -729,15 +731,29 @@ def objectives_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """Every network at every length with every choice."""
+    """Every network at every length with every choice.
+
+    With the learned mean and with the exact one: bound - entropy, and the distance of samples; the
+    distance of the seed's true samples; the mean square error of the network's eps; for its own
+    variance the rms of log(learned/exact) over x_k and k.
+    """
     rows = []
     for n, (law, objective) in enumerate(zip(arrays["learned law"], arrays["learned objective"])):
-        gap = arrays["learned gap"][n]
-        for i, s, j in np.argwhere(np.isfinite(gap)):
+        own = {key: arrays[f"learned {key}"][n] for key in ("gap", "alone", "off", "eps")}
+        for i, s, j in np.argwhere(np.isfinite(own["gap"])):
+            steps, learned = config.lengths[i], CHOICES[j] == "learned"
+            exact = {
+                key: exact_of(arrays, key, law, steps) for key in ("gap", "distances", "floors")
+            }
+            off, eps = (own[key][i, s, :steps] for key in ("off", "eps"))
             rows.append({
-                "law": str(law), "objective": str(objective), "steps": config.lengths[i],
-                "variance": CHOICES[j], "seed": int(s), "bound - entropy": gap[i, s, j],
+                "law": str(law), "objective": str(objective), "steps": steps,
+                "variance": CHOICES[j], "seed": int(s), "bound - entropy": own["gap"][i, s, j],
                 "distance": arrays["learned distances"][n, i, j, s],
+                "bound - entropy, exact mean": own["alone"][i, s] if learned else exact["gap"][j],
+                "distance, exact mean": exact["distances"][j, s],
+                "floor": exact["floors"][s], "eps error^2": eps.mean(),
+                "rms of log": np.sqrt(np.mean(off**2)) if learned else math.nan,
             })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -5,6 +5,7 @@ Statistical limits: |z| < 4.9 is a false-alarm rate of 1e-6; seeds are stated.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 import sys
@@ -31,6 +32,7 @@ TINY = study.Config(
     train_steps=10, batch=8, samples=20, seed=3,
 )  # fmt: skip
 LIMIT = 4.9
+EXACTLY = ("exact", "exact, diagonal")  # the exact diagonal, on the line and in the plane
 NORMAL = GaussianMixture([1.0], [[0.0]], [[[1.0]]])
 
 
@@ -387,7 +389,98 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     last = tables["steps"].iloc[-1]
     assert last["t"] == 1.0 and last["btilde"] < last["exact"]
     assert len(tables["objectives"]) == 2 * 5
-    assert len(tables["cells"]) == 2 * 2 * 8 * (5 + 2)
+    cells = tables["cells"].set_index(["law", "objective", "steps", "variance", "seed"])
+    assert len(cells) == 2 * 2 * 8 * (5 + 2)
+
+
+def test_the_cells_hold_what_the_arrays_do(arrays: dict[str, np.ndarray]) -> None:
+    """Of the second network on a short chain; means of all are those of the table of objectives."""
+    tables, axes = study.table(TINY, arrays), ["law", "objective", "steps", "variance", "seed"]
+    cells = tables["cells"].set_index(axes).sort_index()
+    law, exact = "julia_trimodal", "bound - entropy, exact mean"
+    for objective in ("hybrid", study.STRONG):
+        row = cells.loc[(law, objective, 3, "learned", 1)]
+        eps, off = (
+            study.learned_of(arrays, key, law, objective)[0, 1, :3] for key in ("eps", "off")
+        )
+        assert row["eps error^2"] == pytest.approx(eps.mean())
+        assert row["rms of log"] == pytest.approx(math.sqrt(np.mean(off**2)))
+        assert row[exact] == study.learned_of(arrays, "alone", law, objective)[0, 1]
+        assert row["floor"] == study.exact_of(arrays, "floors", law, 3)[1]
+        assert math.isnan(row["distance, exact mean"])  # no network, nothing learned
+    row, beta = cells.loc[(law, "hybrid", 3, "beta", 1)], study.CHOICES.index("beta")
+    assert row["distance, exact mean"] == study.exact_of(arrays, "distances", law, 3)[beta, 1]
+    assert row["distance"] == study.learned_of(arrays, "distances", law, "hybrid")[0, beta, 1]
+    assert row[exact] == study.exact_of(arrays, "gap", law, 3)[beta]
+    assert row["eps error^2"] == pytest.approx(
+        study.learned_of(arrays, "eps", law, "hybrid")[0, 1, :3].mean()
+    )
+    assert math.isnan(row["rms of log"])
+    objectives = tables["objectives"].set_index(["law", "objective"])
+    for law, objective in objectives.index:
+        own = cells.loc[(law, objective, 5, "learned")]
+        wanted = objectives.loc[(law, objective)]
+        for name in ("eps error^2", "rms of log", "bound - entropy"):
+            assert own[name].mean() == pytest.approx(wanted[name])
+        least = study.exact_of(arrays, "gap", law, 5)[study.CHOICES.index("diagonal")]
+        assert own[exact].mean() - least == pytest.approx(wanted["cost, exact mean"])
+
+
+def test_the_committed_tables() -> None:
+    """Full mode, 8 networks: the best variance has the least bound, for the exact mean and for each
+    network's; the bound splits; lambda = 1 teaches the variance better; samples see the variance.
+    """
+
+    def rows(name: str) -> list[dict[str, str]]:
+        text = (FILE.parents[1] / "figures" / f"learned_variance{name}.csv").read_text("utf-8")
+        return list(csv.DictReader(text.splitlines()))
+
+    bounds_of = {(r["law"], int(r["steps"]), r["variance"]): r for r in rows("_bounds")}
+    runs = {key[:2] for key in bounds_of}
+    long = max(steps for _, steps in runs)
+    assert len({law for law, _ in runs}) >= 2
+    column = {mean: f"bound - entropy, {mean} mean" for mean in study.MEANS}
+    for run in runs:
+        gap = {key[2]: float(r[column["exact"]]) for key, r in bounds_of.items() if key[:2] == run}
+        plane = "exact, full" in gap
+        least, best = (gap[k if plane else "exact"] for k in ("exact, full", "exact, diagonal"))
+        assert 0 < least <= best == pytest.approx(gap["best for this mean"], rel=1e-9)
+        others = [v for k, v in gap.items() if "exact" not in k or "v of" in k]
+        assert best <= min(others) * (1 + 1e-9) and best < gap["learned"]
+        assert gap["analytic"] < min(gap["beta"], gap["btilde"])
+        carried = gap["exact v of the long chain"]
+        assert (carried == pytest.approx(best, rel=1e-9)) == (run[1] == long)
+        for key in ("btilde", "best for this mean"):  # an error of the mean adds to any bound
+            r = bounds_of[(*run, key)]
+            assert float(r[column["learned"]]) > float(r[column["exact"]])
+    networks: dict[tuple[str, ...], dict[str, float]] = {}
+    for r in rows("_cells"):
+        one = tuple(r[name] for name in ("law", "objective", "steps", "seed"))
+        networks.setdefault(one, {})[r["variance"]] = float(r["bound - entropy"])
+    for kind in {one[:3] for one in networks}:
+        assert sum(one[:3] == kind for one in networks) >= 8
+    for found in networks.values():
+        assert set(found) == set(study.CHOICES)
+        assert found["best"] < min(v for k, v in found.items() if k not in ("best", "full"))
+        assert 0 < found["full"] <= found["diagonal"]
+    objectives = {(r["law"], r["objective"]): r for r in rows("_objectives")}
+    for (law, objective), r in objectives.items():
+        assert objective in study.OBJECTIVES
+        exact = [r for k, r in bounds_of.items() if k[:2] == (law, long) and k[2] in EXACTLY]
+        parts = [float(r[name]) for name in ("by the mean", "by the variance")]
+        total = float(exact[0][column["exact"]]) + sum(parts)
+        assert float(r["bound - entropy"]) == pytest.approx(total, rel=1e-9)
+        assert min(parts) > 0 and float(r["cost, exact mean"]) > 0
+    for law in {law for law, _ in objectives}:
+        weak, strong = (objectives[law, name] for name in ("hybrid", study.STRONG))
+        cost = "cost, exact mean"
+        apart = math.hypot(*(float(r[f"{cost}, error"]) for r in (weak, strong)))
+        assert float(weak[cost]) - float(strong[cost]) > LIMIT * apart
+    samples = [r for r in rows("_samples") if r["variance"] in ("btilde", "beta", "analytic")]
+    few = min(int(r["steps"]) for r in samples)
+    for r in samples:
+        z = float(r["above exact"]) / float(r["above exact, error"])
+        assert z > LIMIT or int(r["steps"]) > few
 
 
 def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
