@@ -14,10 +14,12 @@ from s.  Here both are exact and a network stands between them, for n points and
     error to the memory        E_(p^_k)|s_W - s^|^2/E_(p^_k)|s^|^2
     way to the memory          E_(p^_k)(s_W - s).(s^ - s)/E_(p^_k)|s^ - s|^2,  0 at s and 1 at s^
 
-Where s^ leaves s: n points cover the law as long as they outnumber those that can be told apart
-under the noise, that is while log n > I(X_0; X_k), and below that noise each stands alone (the
-collapse of Biroli et al. 2024, from the same balance).  The information is that of the law,
-h(X_k) - h(noise), by quadrature.
+Where s^ leaves s: where log n = I(X_0; X_k), n points are as many as can be told apart under the
+noise (the balance behind the collapse of Biroli et al. 2024).  It is no edge up to which s^ would
+be right: coming from large noise, its relative error under p_k is 1/2 at some times that noise
+already, with many points at more times than with few, and at the balance it is far above 1 (tables
+`collapse` and `levels`).  That of s under p^_k comes to 1/2 nearer to it.  The information is that
+of the law, h(X_k) - h(noise), by quadrature.
 
 Copies.  A sample is called a copy of its nearest training point
 
@@ -32,7 +34,8 @@ nearer to each other than the least noise, s^ gives blends of them.
 
 Times are the steps of a chain of K at even log-SNR, of the VP process.  All models of a seed see
 the same noise and start from the same points of p_K.  Errors are standard errors over seeds, each
-with a data set, weights, noise, starts and test points of its own.
+with a data set, weights, noise, starts and test points of its own; where a mean over seeds crosses
+1/2, they are by the jackknife.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,29 +178,27 @@ def sampled(model: Model, start: np.ndarray) -> np.ndarray:
     return np.asarray(samplers.last(samplers.ddim(model, start, grids.strided(chain, chain.K))))
 
 
-def yardstick(config: Config, run: Run, s: int) -> Arrays:
-    """The fields of the `Yardstick` of a seed."""
+def data_set(config: Config, run: Run, n: int, s: int) -> np.ndarray:
+    """The n points of a seed, (n, 2)."""
+    return truth(config).law.sample(n, run.generator("data", n, s))
+
+
+def yardstick(config: Config, run: Run, s: int) -> Yardstick:
+    """What all models of a seed share."""
     oracle = truth(config)
     fresh = oracle.law.sample(config.draws, run.generator("fresh", s))
     shape = (len(config.levels), config.draws, 2)
     noise = run.generator("noise", s).standard_normal(shape)
     start = oracle.at(config.steps).sample(config.samples, run.generator("start", s))
     eps = predicted(config, oracle, noised(config, fresh, noise))
-    return {
-        "fresh": fresh, "noise": noise, "start": start, "eps": eps,
-        "sample": sampled(oracle, start),
-    }  # fmt: skip
+    return Yardstick(fresh, noise, start, eps, sampled(oracle, start))
 
 
-def information(config: Config) -> Arrays:
-    """I(X_0; X_k) in nats at the levels."""
-    oracle, found = truth(config), []
-    for k in config.levels:
-        level = float(chain_of(config).log_snr(k))
-        sigma = math.exp(-0.5 * level)
-        noise = math.log(2 * math.pi * math.e * sigma * sigma)
-        found.append(float(oracle.law.blurred(sigma).entropy()) - noise)
-    return {"information": np.array(found)}
+def information(config: Config, run: Run, k: int) -> dict[str, float]:
+    """I(X_0; X_k) in nats.  Nothing is drawn from the run."""
+    sigma = math.exp(-0.5 * float(chain_of(config).log_snr(k)))
+    noise = math.log(2 * math.pi * math.e * sigma * sigma)
+    return {"information": float(truth(config).law.blurred(sigma).entropy()) - noise}
 
 
 def two_nearest(x: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -213,8 +214,8 @@ def copies(x: np.ndarray, points: np.ndarray, near: float) -> np.ndarray:
     return np.array([np.mean(first < RATIO * second), np.mean(first < near)])
 
 
-def near_of(law: Target, sets: np.ndarray) -> np.ndarray:
-    """The distance within which some SHARE of the law is to a point of each set, (seeds,).
+def near_of(law: Target, sets: Sequence[np.ndarray]) -> np.ndarray:
+    """The distance within which some SHARE of the law is to a point of each set, (sets,).
 
     As well as the law's quadrature resolves it: the share that it holds is what `chance` says.
     """
@@ -258,10 +259,10 @@ def chance(law: Target, points: np.ndarray, near: float) -> np.ndarray:
 # ---------------------------------------------------------------- one model
 
 
-def facts(config: Config, sets: np.ndarray, noises: Sequence[np.ndarray]) -> Arrays:
-    """Exact eps at the noised data of every set (seeds, n, 2), and what is near to it.
+def facts(config: Config, sets: Sequence[np.ndarray], noises: Sequence[np.ndarray]) -> Arrays:
+    """Exact eps at the noised data of every set (n, 2), and what is near to it.
 
-    true, memory : of the law and of the memory, (seeds, levels, draws, 2). near : (seeds,).
+    true, memory : of the law and of the memory, (sets, levels, draws, 2). near : (sets,).
     """
     seen = [noised(config, points, noise) for points, noise in zip(sets, noises, strict=True)]
     oracle = truth(config)
@@ -322,43 +323,52 @@ def answers_of(
     return predicted(config, model, fresh), predicted(config, model, seen), sampled(model, at.start)
 
 
-def every_seed(
+def every_set(
     config: Config,
     answers: Sequence[Any],
-    sets: np.ndarray,
+    sets: Sequence[np.ndarray],
     about: Arrays,
     ats: Sequence[Yardstick],
-    run: Run,
+    seeds: Sequence[int],
 ) -> Arrays:
-    """`judged` for each of the data sets, (seeds, ...)."""
-    rows = zip(answers, sets, about["true"], about["memory"], about["near"], ats, strict=True)
+    """`judged` for each of the data sets, (sets, ...); seeds : of the true samples in W2."""
+    rows = zip(
+        answers, sets, about["true"], about["memory"], about["near"], ats, seeds, strict=True
+    )
     found = [
-        judged(config, own, points, (true, memory, near), at, run.seed_for("distance", s))
-        for s, (own, points, true, memory, near, at) in enumerate(rows)
+        judged(config, own, points, (true, memory, near), at, seed)
+        for own, points, true, memory, near, at, seed in rows
     ]
     return {key: np.stack([one[key] for one in found]) for key in found[0]}
 
 
-def exact_models(
-    config: Config, sets: np.ndarray, about: Arrays, ats: Sequence[Yardstick], run: Run
-) -> Arrays:
-    """The true score and the empirical one in the place of a network, their names in front."""
-    true, memory = [], []
-    for points, own, kept, at in zip(sets, about["true"], about["memory"], ats, strict=True):
-        empirical, fresh = memory_of(config, points), noised(config, at.fresh, at.noise)
-        true.append((at.eps, own, at.sample))
+def one_seed(config: Config, run: Run, seed: int) -> Arrays:
+    """The exact models of all data sets of a seed, and its true samples: each (points, ...).
+
+    "true score" or "empirical score" in front of what is `judged`, "floor" of what is in `floors`.
+    """
+    at = yardstick(config, run, seed)
+    sets = [data_set(config, run, n, seed) for n in config.points]
+    ats, own = [at] * len(sets), [run.seed_for("distance", seed)] * len(sets)
+    about = facts(config, sets, [at.noise] * len(sets))
+    fresh, true, memory = noised(config, at.fresh, at.noise), [], []
+    for points, exact, kept in zip(sets, about["true"], about["memory"]):
+        empirical = memory_of(config, points)
+        true.append((at.eps, exact, at.sample))
         memory.append((predicted(config, empirical, fresh), kept, sampled(empirical, at.start)))
-    return {
+    found = {
         f"{name} {key}": value
         for name, answers in zip(EXACT, (true, memory))
-        for key, value in every_seed(config, answers, sets, about, ats, run).items()
+        for key, value in every_set(config, answers, sets, about, ats, own).items()
     }
+    about_true = floors(config, run, seed, sets, about["near"])
+    return found | {f"floor {key}": value for key, value in about_true.items()}
 
 
 def trained(config: Config, width: int, sets: Sequence[np.ndarray], run: Run) -> Arrays:
-    """Averaged weights of the networks of one width by name, (points, seeds, ...).
+    """Averaged weights of the networks of one width by name, (sets, ...).
 
-    sets : the data sets (seeds, n, 2) of every n.
+    sets : the data sets (n, 2) of every n and, within it, of every seed.
     """
     keys = [(width, n, s) for n in config.points for s in range(config.seeds)]
     networks = [
@@ -371,7 +381,7 @@ def trained(config: Config, width: int, sets: Sequence[np.ndarray], run: Run) ->
     ]
     histories = ensembles.together(
         networks,
-        [torch.as_tensor(points, dtype=torch.float32) for own in sets for points in own],
+        [torch.as_tensor(points, dtype=torch.float32) for points in sets],
         steps=config.train_steps, seeds=[run.seed_for("training", *key) for key in keys],
         batch=config.batch, rate=config.rate, final_rate=config.final_rate, ema=config.ema,
         progress=lambda steps: run.progress(steps, f"width {width}"),
@@ -379,46 +389,75 @@ def trained(config: Config, width: int, sets: Sequence[np.ndarray], run: Run) ->
     for network, history in zip(networks, histories):
         train.averaged(network.net, history)
     states = [network.state() for network in networks]
-    shape = (len(config.points), config.seeds)
-    return {
-        name: np.stack([state[name] for state in states]).reshape(*shape, *states[0][name].shape)
-        for name in states[0]
-    }
+    return {name: np.stack([state[name] for state in states]) for name in states[0]}
 
 
 def learned(
     config: Config,
     width: int,
     weights: Arrays,
-    sets: np.ndarray,
+    sets: Sequence[np.ndarray],
     about: Arrays,
     ats: Sequence[Yardstick],
     run: Run,
 ) -> Arrays:
-    """Networks of one width with the weights (seeds, ...), one for each data set."""
+    """Networks of one width with the weights (sets, ...), one for each data set; see `trained`."""
     answers = []
-    for s, (points, at) in enumerate(zip(sets, ats, strict=True)):
+    for i, (points, at) in enumerate(zip(sets, ats, strict=True)):
         net = nets.MLP(2, (width,) * 3)
-        net.load_state_dict({name: torch.as_tensor(value[s]) for name, value in weights.items()})
+        net.load_state_dict({name: torch.as_tensor(value[i]) for name, value in weights.items()})
         model = Network(net.double().to(run.device), chain_of(config), "v")
         answers.append(answers_of(config, model, points, at))
-    return every_seed(config, answers, sets, about, ats, run)
+    seeds = [run.seed_for("distance", i % config.seeds) for i in range(len(sets))]
+    return every_set(config, answers, sets, about, ats, seeds)
 
 
-def floors(config: Config, sets: np.ndarray, near: np.ndarray, run: Run) -> Arrays:
-    """Chance copies (seeds, 2); copies, median distance and W2 (floors) of true samples."""
+def one_width(config: Config, run: Run, width: int) -> Arrays:
+    """All networks of one width, which train side by side, as `judged`: each (points, seeds, ...).
+
+    What widths share is computed again for each, which costs little beside the training.
+    """
+    shape, seeds = (len(config.points), config.seeds), range(config.seeds)
+    sets = [data_set(config, run, n, s) for n in config.points for s in seeds]
+    ats = [yardstick(config, run, s) for s in seeds] * len(config.points)
+    about, weights = (
+        facts(config, sets, [at.noise for at in ats]),
+        trained(config, width, sets, run),
+    )
+    found = learned(config, width, weights, sets, about, ats, run)
+    return {key: value.reshape(*shape, *value.shape[1:]) for key, value in found.items()}
+
+
+def floors(
+    config: Config, run: Run, seed: int, sets: Sequence[np.ndarray], near: np.ndarray
+) -> Arrays:
+    """Of true samples beside the sets of a seed: chance, the exact share of copies, (sets, 2); what
+    one sample has of copies, (sets, 2), and its median distance to the nearest point, (sets,).
+    """
     law = truth(config).law
-    fresh = [law.sample(config.samples, run.generator("floor", i)) for i in range(config.floors)]
-    own = [(fresh[s % config.floors], points) for s, points in enumerate(sets)]
+    x = true_sample(config, run, seed % config.floors)
     return {
         "chance": np.array([chance(law, points, r) for points, r in zip(sets, near)]),
-        "copies": np.array([copies(x, points, r) for (x, points), r in zip(own, near)]),
-        "nearest": np.array([np.median(two_nearest(x, points)[:, 0]) for x, points in own]),
-        "W2": np.array([
-            metrics.wasserstein(x, law, run.generator("floor of W2", i), repeats=0).value
-            for i, x in enumerate(fresh)
-        ]),
-    }  # fmt: skip
+        "copies": np.array([copies(x, points, r) for points, r in zip(sets, near)]),
+        "nearest": np.array([np.median(two_nearest(x, points)[:, 0]) for points in sets]),
+    }
+
+
+def true_sample(config: Config, run: Run, i: int) -> np.ndarray:
+    """As many true points as a model is asked for, (samples, 2)."""
+    return truth(config).law.sample(config.samples, run.generator("floor", i))
+
+
+def floor_distances(config: Config, run: Run) -> Arrays:
+    """W2 of true samples, (floors,)."""
+    law = truth(config).law
+    found = [
+        metrics.wasserstein(
+            true_sample(config, run, i), law, run.generator("floor of W2", i), repeats=0
+        ).value
+        for i in range(config.floors)
+    ]
+    return {"W2": np.array(found)}
 
 
 def models_of(config: Config) -> list[str]:
@@ -427,42 +466,25 @@ def models_of(config: Config) -> list[str]:
 
 
 def compute(config: Config, run: Run) -> Arrays:
-    """The training of every width, and every number of points with every model: each a cell."""
-    arrays: Arrays = dict(run.cell("information", information, config))
-    ats = [
-        Yardstick(**run.cell(f"yardstick {s}", yardstick, config, run, s))
-        for s in range(config.seeds)
-    ]
+    """Sweeps over noise levels, widths (the widest, which takes longest, first) and seeds."""
+    known = run.sweep("information", information, {"k": config.levels}, config)
+    by_width = run.sweep("networks", one_width, {"width": config.widths[::-1]}, config)
+    by_seed = run.sweep("exact", one_seed, {"seed": range(config.seeds)}, config)
+    floor = run.cell("floors", floor_distances, config, run)["W2"]
     law = truth(config).law
     reach = 3 * np.sqrt(np.diag(law.cov))
-    arrays["box"] = np.stack([law.mean - reach, law.mean + reach])
-    data = [
-        np.stack([law.sample(n, run.generator("data", n, s)) for s in range(config.seeds)])
-        for n in config.points
-    ]
-    weights = {
-        width: run.cell(f"width {width}", trained, config, width, data, run)
-        for width in run.progress(config.widths, "widths")
-    }
-    for i, (n, sets) in enumerate(zip(run.progress(config.points, "points"), data)):
-        about = run.cell(f"{n} facts", facts, config, sets, [at.noise for at in ats])
-        found = {
-            f"floor {name}": value
-            for name, value in run.cell(
-                f"{n} floor", floors, config, sets, about["near"], run
-            ).items()
-        }
-        found |= run.cell(f"{n} exact", exact_models, config, sets, about, ats, run)
-        for width in config.widths:
-            ours = {name: value[i] for name, value in weights[width].items()}
-            cell = f"{n} width {width}"
-            own = run.cell(cell, learned, config, width, ours, sets, about, ats, run)
-            found |= {f"width {width} {name}": value for name, value in own.items()}
+    arrays = {"box": np.stack([law.mean - reach, law.mean + reach])}
+    arrays["information"] = known["information"]
+    for i, n in enumerate(config.points):
+        found = {key: value[:, i] for key, value in by_seed.items() if key != "seed"}
+        for j, width in enumerate(by_width["width"]):
+            own = {key: value[j, i] for key, value in by_width.items() if key != "width"}
+            found |= {f"width {width} {key}": value for key, value in own.items()}
         arrays |= {
-            f"{n} {name}": value[0] if name.endswith("sample") else value
-            for name, value in found.items()
+            f"{n} {key}": value[0] if key.endswith("sample") else value
+            for key, value in found.items()
         }
-        arrays[f"{n} data"] = sets[0]
+        arrays |= {f"{n} floor W2": floor, f"{n} data": data_set(config, run, n, 0)}
     return arrays
 
 
@@ -557,19 +579,41 @@ def main_table(config: Config, arrays: Arrays) -> pd.DataFrame:
     return frame
 
 
+def jackknifed(of: Callable[[np.ndarray], float], values: np.ndarray) -> tuple[float, float]:
+    """f(mean of the rows) and its standard error, from the mean without one row after the other:
+
+        error^2 = (S - 1)/S sum_s (f_(-s) - mean f_(-s))^2
+
+    values : (S, ...), of independent seeds.  NaN where f is NaN for one of the means.
+    """
+    S = len(values)
+    left = np.array([of(np.delete(values, s, axis=0).mean(axis=0)) for s in range(S)])
+    return of(values.mean(axis=0)), math.sqrt((S - 1) * np.var(left))
+
+
 def collapse_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """Where the empirical score leaves the true one, beside the information."""
+    """Where the empirical score leaves the true one, beside the information, which is exact.
+
+    Errors are of chance alone, not of the straight line (in logarithms) between two noise levels.
+    """
     sigma, rows = sigmas(config), []
     for n in config.points:
-        error = arrays[f"{n} empirical score to truth"].mean(axis=0)
-        back = arrays[f"{n} true score to memory"].mean(axis=0)
-        rows.append({
-            "n": n, "log n": math.log(n),
-            "sigma/alpha where I = log n": collapse(config, arrays, n),
-            "where s^ is off by 1/2 under p": crossing(sigma, error, 0.5),
-            "where s is off by 1/2 under p^": crossing(sigma, back, 0.5),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+        balance = collapse(config, arrays, n)
+        row: dict[str, Any] = {
+            "n": n, "log n": math.log(n), "sigma/alpha where I = log n": balance
+        }  # fmt: skip
+        for words, key in (
+            ("s^ is off by 1/2 under p", "empirical score to truth"),
+            ("s is off by 1/2 under p^", "true score to memory"),
+        ):
+            value, error = jackknifed(lambda e: crossing(sigma, e, 0.5), arrays[f"{n} {key}"])
+            row |= {f"where {words}": value, f"where {words}, error": error}
+            name = f"{words.split()[0]}, over where I = log n"
+            row |= {name: value / balance, f"{name}, error": error / balance}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame.attrs["digits"] = {c: 2 if c.endswith("error") else 4 for c in frame.columns[1:]}
+    return frame
 
 
 def cells_table(config: Config, arrays: Arrays) -> pd.DataFrame:

@@ -5,18 +5,24 @@ Statistical limits: |z| < 4.9 is a false-alarm rate of 1e-6; seeds are stated.
 
 from __future__ import annotations
 
+import collections
+import csv
 import dataclasses
 import math
+import pickle
 import sys
+from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from diffscience import gallery, metrics, runner
+from diffscience import engines, gallery, metrics, nets, runner, train
 from diffscience.errors import ArgumentError
 from diffscience.models import Model
+from diffscience.network import Network
 from diffscience.study import Run
 
 FILE = Path(__file__).parents[1] / "studies" / "memorisation.py"
@@ -39,7 +45,26 @@ def arrays() -> dict[str, np.ndarray]:
 
 def yardstick(config: Any, seed: int) -> Any:
     """The points all models are held against, from a seed."""
-    return study.Yardstick(**study.yardstick(config, Run(seed), 0))
+    return study.yardstick(config, Run(seed), 0)
+
+
+class Lossy(engines.Serial):
+    """Loses the worker of every cell once; `cells` holds the function and values of each try."""
+
+    def __init__(self) -> None:
+        self.cells: list[tuple[str, str]] = []
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        own, *_, cell = pickle.loads(args[1])
+        tried = (own.__name__, repr(cell))
+        self.cells.append(tried)
+        if self.cells.count(tried) == 1:
+            raise BrokenExecutor("lost")
+        return super().submit(function, *args, **kwargs)
+
+    def counts(self) -> dict[str, int]:
+        """The tries of each function."""
+        return collections.Counter(name for name, _ in self.cells)
 
 
 class Between(Model):
@@ -90,7 +115,7 @@ def test_the_information_of_the_law() -> None:
     """That of one Gaussian in closed form is 1/2 log det(I + SNR C); of three, at most log 3 more
     than that of one of them where the noise is small beside their distance.
     """
-    found = study.information(TINY)["information"]
+    found = np.array([study.information(TINY, Run(0), k)["information"] for k in TINY.levels])
     snr = 1 / study.sigmas(TINY) ** 2
     one = np.log1p(snr)
     H = -sum(w * math.log(w) for w in (0.4, 0.4, 0.2))
@@ -270,9 +295,9 @@ def test_a_wide_network_goes_further_to_the_memory() -> None:
     about = study.facts(config, sets[0], [at.noise, at.noise])
     found = []
     for width in config.widths:
-        weights = study.trained(config, width, sets, Run(1))
-        assert weights["hidden.0.weight"].shape == (2, 2, width, 11)
-        ours = {name: value[0] for name, value in weights.items()}
+        weights = study.trained(config, width, [points for own in sets for points in own], Run(1))
+        assert weights["hidden.0.weight"].shape == (4, width, 11)
+        ours = {name: value[:2] for name, value in weights.items()}
         own = study.learned(config, width, ours, sets[0], about, [at, at], Run(1))
         found.append(own["to memory"].mean(axis=0))
     narrow, wide = found
@@ -294,6 +319,26 @@ def test_the_collapse_is_where_the_information_is_log_n() -> None:
     assert study.nearest_level(TINY, beyond, 4) == 2
     assert study.crossing(sigma, sigma**-2.0, 0.5) == pytest.approx(math.sqrt(2))
     assert math.isnan(study.crossing(sigma, 0 * sigma, 0.5))
+
+
+def test_a_jackknifed_error() -> None:
+    """Of the mean itself its standard error; of a crossing, where e = c sigma^-2, that of sqrt(2 c)
+    by the derivative; NaN where one seed carries the crossing alone.
+    """
+    c = 1 + 0.1 * np.random.default_rng(1).standard_normal(8)
+    value, error = study.jackknifed(float, c)
+    assert (value, error) == pytest.approx((c.mean(), c.std(ddof=1) / math.sqrt(8)), rel=1e-12)
+    sigma = np.geomspace(0.1, 10, 9)
+
+    def where(e: np.ndarray) -> float:
+        return study.crossing(sigma, e, 0.5)
+
+    found, its = study.jackknifed(where, c[:, None] * sigma**-2.0)
+    assert found == pytest.approx(math.sqrt(2 * c.mean()))
+    assert its == pytest.approx(error / found, rel=0.02)
+    assert its != pytest.approx(error, rel=0.02)
+    one = np.zeros((8, 9)) + sigma**-2.0 * np.eye(8, 1)
+    assert math.isfinite(where(one.mean(axis=0))) and math.isnan(study.jackknifed(where, one)[1])
 
 
 def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
@@ -328,11 +373,77 @@ def test_the_tables(arrays: dict[str, np.ndarray]) -> None:
     one = levels[(levels["n"] == 4) & (levels["model"] == "empirical score")]
     np.testing.assert_allclose(one["way"], 1.0, rtol=1e-9)
     assert (one["gap"].iloc[:3] > 0).all()
-    assert tables["collapse"]["log n"].tolist() == pytest.approx([math.log(4), math.log(32)])
+    collapse = tables["collapse"]
+    assert collapse["log n"].tolist() == pytest.approx([math.log(4), math.log(32)])
+    off = arrays["32 empirical score to truth"]
+    one, two = (study.crossing(study.sigmas(TINY), e, 0.5) for e in off)
+    row, name = collapse.iloc[1], "where s^ is off by 1/2 under p"
+    both = study.crossing(study.sigmas(TINY), off.mean(axis=0), 0.5)
+    assert row[name] == pytest.approx(both) and min(one, two) < both < max(one, two)
+    assert row[f"{name}, error"] == pytest.approx(0.5 * abs(one - two)) and one != two
+    for end in ("", ", error"):
+        ratio = row[f"{name}{end}"] / row["sigma/alpha where I = log n"]
+        assert row[f"s^, over where I = log n{end}"] == pytest.approx(ratio)
+    back = study.crossing(study.sigmas(TINY), arrays["4 true score to memory"].mean(axis=0), 0.5)
+    assert collapse.iloc[0]["where s is off by 1/2 under p^"] == pytest.approx(back)
 
 
-def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray]) -> None:
-    again, other = STUDY.compute(TINY, Run(TINY.seed)), STUDY.compute(TINY, Run(4))
+def test_the_numbers_of_a_seed_come_from_its_own_streams(arrays: dict[str, np.ndarray]) -> None:
+    """The second data set of 32 points and a network of width 8 on it, trained alone; the W2 of the
+    second floor; streams of the first data set give other numbers.
+    """
+    run, oracle, found = Run(TINY.seed), study.truth(TINY), []
+    for s in (1, 0):
+        points, at = LAW.sample(32, run.generator("data", 32, s)), study.yardstick(TINY, run, s)
+        empirical = study.memory_of(TINY, points)
+        net = nets.MLP(2, (8,) * 3, seed=run.seed_for("weights", 8, 32, s))
+        network = Network(net, study.chain_of(TINY), "v")
+        history = train.train(
+            network, torch.as_tensor(points, dtype=torch.float32), steps=TINY.train_steps,
+            batch=TINY.batch, seed=run.seed_for("training", 8, 32, s), rate=TINY.rate,
+            final_rate=TINY.final_rate, ema=TINY.ema,
+        )  # fmt: skip
+        train.averaged(net, history)
+        net.double()
+        models = {"empirical score": empirical, "width 8": network}
+        found.append({
+            name: measured(TINY, model, points, at, study.sampled(model, at.start))
+            for name, model in models.items()
+        })  # fmt: skip
+        fresh = LAW.sample(TINY.samples, run.generator("floor", s))
+        same = study.copies(fresh, points, study.near_of(LAW, [points])[0])
+        assert np.array_equal(same, arrays["32 floor copies"][s])
+    for name in found[0]:
+        for key in ("to truth", "train loss", "test loss"):
+            own, other = (one[name][key] for one in found)
+            np.testing.assert_allclose(arrays[f"32 {name} {key}"][1], own, rtol=1e-3)
+            assert not np.allclose(other, own, rtol=1e-3)
+    for name in found[0]:
+        W2 = [
+            metrics.wasserstein(
+                found[0][name]["sample"], oracle.law, run.seed_for("distance", s), repeats=0
+            ).value
+            for s in (1, 0)
+        ]
+        assert arrays[f"32 {name} W2"][1] == pytest.approx(W2[0], rel=1e-3)
+        assert W2[1] != pytest.approx(W2[0], rel=1e-3)
+    fresh = LAW.sample(TINY.samples, run.generator("floor", 1))
+    own = metrics.wasserstein(fresh, oracle.law, run.generator("floor of W2", 1), repeats=0)
+    for n in TINY.points:
+        assert arrays[f"{n} floor W2"][1] == own.value != arrays[f"{n} floor W2"][0]
+
+
+def test_the_same_seed_gives_the_same_numbers(
+    arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the executor of the run too, to which every noise level, width and seed goes, and goes
+    again where a worker dies.
+    """
+    monkeypatch.setattr(engines, "one_thread", lambda: None)  # this process may have one already
+    lossy = Lossy()
+    again = STUDY.compute(TINY, Run(TINY.seed, executor=lossy))
+    assert lossy.counts() == {"information": 2 * 4, "one_width": 2 * 2, "one_seed": 2 * 2}
+    other = STUDY.compute(TINY, Run(4))
     assert all(np.array_equal(again[key], arrays[key]) for key in arrays)
     for key in ("4 data", "32 width 8 to truth", "4 floor W2", "4 true score sample"):
         assert not np.array_equal(other[key], arrays[key])
@@ -349,6 +460,68 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
     assert list(figures) == ["", "levels", "way", "copies"]
     assert len(png) < 1_000_000
     assert len(svg) < 3_000_000
+
+
+def test_the_committed_tables() -> None:
+    """Full mode: what is exact is exact, losses are least at their own score, the empirical score
+    gives back its points, and wide networks copy few points alone. Student's law of 7 degrees of
+    freedom is above 15 with probability 7e-7.
+    """
+
+    def rows(name: str) -> list[dict[str, str]]:
+        text = (FILE.parents[1] / "figures" / f"memorisation{name}.csv").read_text("utf-8")
+        return list(csv.DictReader(text.splitlines()))
+
+    main = {(int(r["n"]), r["model"]): r for r in rows("")}
+    levels, cells, collapse = rows("_levels"), rows("_cells"), rows("_collapse")
+    points = sorted({n for n, _ in main})
+    assert len(points) >= 3 and points[0] <= 4 and points[-1] >= 1000
+    for n, model in main:
+        own = [r for r in cells if (int(r["n"]), r["model"]) == (n, model)]
+        assert len({r["seed"] for r in own}) == len(own) >= 8
+        seeds = np.array([float(r["W2"]) for r in own])
+        assert float(main[n, model]["W2"]) == pytest.approx(seeds.mean(), rel=1e-9)
+        if model == "empirical score" and n <= 16:  # points further apart than the least noise
+            assert max(float(r["nearest"]) for r in own) < 1e-6
+            assert min(float(r["copies by distance"]) for r in own) == 1
+    for r in levels:
+        place = {"true score": ("to truth", 0.0), "empirical score": ("to memory", 1.0)}
+        if r["model"] in place:
+            error, way = place[r["model"]]
+            assert float(r[error]) < 1e-20 and abs(float(r["way"]) - way) < 1e-9
+
+    def seen(n: int, model: str, column: str) -> np.ndarray:
+        own = [r for r in cells if (int(r["n"]), r["model"]) == (n, model)]
+        return np.array([[float(r[c]) for c in r if c.startswith(column)] for r in own])
+
+    for n in points:
+        for column, least in (("train loss", "empirical score"), ("test loss", "true score")):
+            for model in {model for _, model in main} - {least, "true samples"}:
+                more = seen(n, model, column) - seen(n, least, column)
+                error = more.std(axis=0, ddof=1) / math.sqrt(len(more))
+                assert np.all(more.mean(axis=0) > -15 * error)
+                assert np.all(more[:, 0] > 0)  # at the least noise
+        for model in ("true samples", "true score", "empirical score"):
+            for kind in ("ratio", "distance"):
+                r = main[n, model]
+                z = float(r[f"{kind} - chance"]) / float(r[f"{kind} - chance, error"])
+                assert z > 15 if model == "empirical score" else abs(z) < 15
+    wide = max((model for _, model in main if "width" in model), key=lambda m: int(m.split()[1]))
+    few, many = main[points[0], wide], main[points[-1], wide]
+    assert float(few["distance - chance"]) > 15 * float(few["distance - chance, error"])
+    assert float(many["distance - chance"]) < 15 * float(many["distance - chance, error"])
+    assert float(few["copies by distance"]) > 0.5 > float(many["copies by distance"])
+    found = np.array([[float(value) for value in r.values()] for r in collapse])
+    assert found[:, 0].tolist() == points
+    np.testing.assert_allclose(found[:, 1], np.log(found[:, 0]), rtol=1e-9)
+    balance, there, back = (
+        np.array([float(r[c]) for r in collapse])
+        for c in ("sigma/alpha where I = log n", "where s^ is off by 1/2 under p",
+                  "where s is off by 1/2 under p^")
+    )  # fmt: skip
+    assert np.all(np.diff([balance, there, back]) < 0)  # more points, less noise
+    assert np.all(there > balance) and np.all(there > back)
+    assert there[-1] / balance[-1] > 1.3 * there[0] / balance[0]
 
 
 # ------------------------------------------------------------------ bad input
