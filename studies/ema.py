@@ -593,7 +593,7 @@ def draw_levels(config: Config, arrays: Arrays) -> Figure:
         best = f"best {config.decays[found.best]:g}"
         if 0 in found.as_good():
             best += ", as good without"
-        ax.set_title(f"{words(config, schedule)}: {best}", fontsize=9)
+        ax.set_title(f"{words(config, schedule)}:\n{best}", fontsize=9)
         if row == rows - 1:
             ax.set_xlabel("log-SNR (noise left, data right)", fontsize=9)
         if column == 0:
