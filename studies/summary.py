@@ -872,8 +872,8 @@ def guidance(t: Tables) -> str:
         f" {on('flow', near)} and {on('SDE, eta = 1', near)} instead of {on('tilted law', near)}."
         f" Langevin steps mixed in lead there ({noisiest.replace('eta', 'η')}:"
         f" {on(noisiest, far)}). Published closed forms for Gaussians come out to"
-        f" {shown(max(closed), 1)}, and the exact classifier guides as the conditional score does, to"
-        f" {same:.0e} in ε. Networks with dropped labels are off in ε, whose noise has size"
+        f" {shown(max(closed), 1)}, and the exact classifier guides as the conditional score does,"
+        f" to {same:.0e} in ε. Networks with dropped labels are off in ε, whose noise has size"
         f" 1, by {learned(plain)} rms at γ = 1 and by {learned(most)} at"
         f" γ = {float(most['gamma']):g}."
     )
