@@ -680,10 +680,12 @@ def draw_end(config: Config, arrays: Arrays) -> Figure:
     fig, axes = plots.figure(len(config.laws), 2, height=0.9 + 2.7 * len(config.laws))
     most, where = 0.0, ""
     for row, law in zip(axes, config.laws):
+        own = arrays["way"][arrays["law"] == law]
+        ways = [way for way in config.ways if way in own]
         for k, objective in enumerate(config.objectives):
             some = cells_of(arrays, law, objective)
             ends = [ending(config, arrays, i) for i in some]
-            x = [config.ways.index(str(arrays["way"][i])) + 0.16 * (k - 0.5) for i in some]
+            x = [ways.index(str(arrays["way"][i])) + 0.16 * (k - 0.5) for i in some]
             style: dict[str, Any] = {
                 "fmt": "os^D"[k % 4], "color": plots.COLORS[k], "capsize": 2, "label": objective,
             }  # fmt: skip
@@ -697,8 +699,6 @@ def draw_end(config: Config, arrays: Arrays) -> Figure:
                     most = abs(value - 1) / error
                     where = f"{arrays['way'][i]}, {title_of(law, objective)}: {value:.2f}"
                     where += f" ± {error:.1g}"
-        some = cells_of(arrays, law, config.objectives[-1])
-        ways = [way for way in config.ways if way in arrays["way"][some]]
         for ax in row:
             names = [way.replace(", ", ",\n") for way in ways]
             ax.set_xticks(range(len(names)), names, fontsize=8, rotation=30)

@@ -86,13 +86,13 @@ class Config:
     steps : increasing numbers of steps, each a divisor of `fine`.
     fine : steps of the runs without discretisation.
     lengths : increasing numbers of updates, each with its own networks.
-    seeds : networks of each length, trained side by side, with runs of their own.
+    seeds : networks of each length, with runs of their own.
     points : of a sampled run. nodes : of a quadrature on the line, four times as many for the ends,
         whose KLs are small. tolerance : of the flows.
     width, batch, rate, final_rate : of the networks (two layers) and of their training.
     beta_max, end : of the process VP(0.1, beta_max), and the time at which runs stop.
     panels : of the quadrature of the bound. levels : log-SNRs at which the error of eps is shown.
-    cells, intervals : of Fokker-Planck, in space and time.
+    cells, intervals : of Fokker-Planck, in space and time; for the ends four times as many of both.
     shorter : values of beta_max, and earlier : times of the end, with the exact score.
     """
 

@@ -628,7 +628,7 @@ def draw_main(config: Config, arrays: Arrays) -> Figure:
             listed(ax, config, config.predicts)
     for ax in axes[:, 1:].flat:
         ax.set_yticklabels([])
-    plots.legend_below(fig, axes[1, 0], columns=3)
+    plots.legend_below(fig, axes[2, 0], columns=3)
     fig.suptitle(
         f"What {config.shape} networks should predict: {config.steps} steps, the best of"
         f" {len(config.rates)} rates\n(means and standard errors of {config.seeds} seeds; best at"

@@ -12,7 +12,7 @@ al. 2021, section 5.1; Karras et al. 2022, section 2), so a schedule is p(lambda
 and nothing else, for whatever does not look at t or at that factor:
 
     sampling   ancestral, DDIM and DPM++ steps between given log-SNRs are the same for every
-               process (checked, beside Euler's steps on the flow, which are not)
+               process (checked in continuous time, beside Euler's on the flow, which are not)
     training   E_u |eps - eps_model|^2 = int p(lambda) E|eps - eps_model|^2 dlambda: a schedule is a
                weight (Kingma and Gao 2023); divided by 2 p, every schedule has the loss
                int E|eps - eps_model|^2 dlambda/2 of the bound, and changes its variance alone
@@ -792,7 +792,7 @@ def steps_table(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def checks_table(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """How far runs between equal log-SNRs differ from schedule to schedule."""
+    """How far runs between equal log-SNRs differ between processes in continuous time."""
     rows = [
         {"target": target, "check": f"{name}, equal log-SNRs", "largest difference": value}
         for target in config.targets

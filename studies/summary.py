@@ -526,13 +526,18 @@ def samplers(t: Tables) -> str:
     def added(r: Row, words: str = "learned score") -> float:
         return float(r[words]) - float(r["exact score"])
 
+    def doubt(r: Row) -> float:
+        return math.hypot(
+            *(float(r[f"{words}, error"]) for words in ("learned score", "exact score"))
+        )
+
     def left(target: str) -> str:
         wanted = {"target": target, "score": "learned", "sampler": most, "evaluations": many}
         r = t.row("samplers_all", **wanted)
         return f"{shown(r['W1/floor'])} ± {shown(r['ratio error'], 1)}"
 
     firsts = [r for r in t.rows("samplers_first") if r["target"] == targets[-1]]
-    worse = [r for r in firsts if added(r) > 2 * float(r["learned score, error"])]
+    worse = [r for r in firsts if added(r) > 2 * doubt(r)]
     mends = [r for r in worse if added(r, "exact first step") < 0.5 * added(r)]
     start = t.row("samplers_first", target=targets[-1], sampler="dpm_2m")
     learned, mended = (
@@ -605,8 +610,8 @@ def schedules(t: Tables) -> str:
         f" {told(taught)}, the largest that of {taught['of it']}, which saw log-SNRs up to"
         f" {shown(seen['log-SNR at u = 0.001'])}, and by {told(effect('training, bound', 'KL'))}"
         " where all have the expected loss of the bound,"
-        f" whose variance alone differs. Between equal log-SNRs all processes sample the same, to"
-        f" {same:.0e} (Euler's steps on the flow: {shown(euler)} and more)."
+        f" whose variance alone differs. Between equal log-SNRs all processes in continuous time"
+        f" sample the same, to {same:.0e} (Euler's steps on the flow: {shown(euler)} and more)."
     )
 
 
@@ -737,10 +742,11 @@ def parameterisations(t: Tables) -> str:
         f"By one loss for all, {'; '.join(told(target) for target in laws)}. Their own unweighted"
         f" losses cost {native} times as much; their samples are nearer in W1, by more than"
         f" two errors of the difference, in {sum(a < -2 for a in apart)} of {len(found)} cases and"
-        f" farther in {sum(a > 2 for a in apart)}. Time without Fourier features costs {seeing} of"
-        f" them {views(line)} times on the line, {views(plane)} times in the plane. With {sized},"
-        f" one layer of 32 in the place of two costs {shape('32')} times, three {shape('32-32-32')}"
-        f" times; two of 16 {shape('16-16')} times, two of 64 {shape('64-64')} times. The largest"
+        f" farther in {sum(a > 2 for a in apart)}. Without Fourier features of the time the nats of"
+        f" {seeing} predictions are {views(line)} times as many on the line, in the plane"
+        f" {views(plane)} times. With {sized}, one layer of 32 in the place of two costs"
+        f" {shape('32')} times, three {shape('32-32-32')} times; two of 16 {shape('16-16')} times,"
+        f" two of 64 {shape('64-64')} times. The largest"
         f" rate tried, {edge:g}, is the best one in {rates.count(edge)} of {len(rates)} cases."
     )
 

@@ -666,7 +666,9 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
         bottom.errorbar(level, mean, error, fmt="o-", color="black", capsize=2)
         bottom.set(yscale="log", xlabel="log-SNR (noise left, data right)")
         ticks(bottom.yaxis, np.min(mean), np.max(mean))
-    axes[0, 0].set_ylabel("variance by log-SNR / least $E|g|^2$\nof any law of $t$, after training")
+    axes[0, 0].set_ylabel(
+        "variance by log-SNR / least $E w^2|g|^2$\nof any law of $t$, after training"
+    )
     axes[1, 0].set_ylabel("tr Cov $g$ / $|E g|^2$ at one $t$\nbefore training, all weightings")
     plots.legend_below(fig, axes[0, 0], columns=5)
     worst = []

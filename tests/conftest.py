@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import os
+import pickle
+from concurrent.futures import BrokenExecutor, Future
 from typing import Any
 
 import pytest
@@ -30,6 +33,33 @@ def only_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("log_prob", "score", "hessian", "sample", "quadrature", "cdf", "quantile"):
             if name in vars(kind):
                 monkeypatch.setattr(kind, name, refuse)
+
+
+@pytest.fixture
+def lossy(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An engine that loses the worker of every cell once and then calls it here.
+
+    cells : the function and the values of each try. counts() : the tries of each function.
+    """
+    from diffscience import engines
+
+    class Lossy(engines.Serial):
+        def __init__(self) -> None:
+            self.cells: list[tuple[str, str]] = []
+
+        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            own, *_, cell = pickle.loads(args[1])
+            tried = (own.__name__, repr(cell))
+            self.cells.append(tried)
+            if self.cells.count(tried) == 1:
+                raise BrokenExecutor("lost")
+            return super().submit(function, *args, **kwargs)
+
+        def counts(self) -> dict[str, int]:
+            return collections.Counter(name for name, _ in self.cells)
+
+    monkeypatch.setattr(engines, "one_thread", lambda: None)  # this process may have one already
+    return Lossy()
 
 
 @pytest.hookimpl(optionalhook=True)

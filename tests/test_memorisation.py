@@ -5,13 +5,10 @@ Statistical limits: |z| < 4.9 is a false-alarm rate of 1e-6; seeds are stated.
 
 from __future__ import annotations
 
-import collections
 import csv
 import dataclasses
 import math
-import pickle
 import sys
-from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffscience import engines, gallery, metrics, nets, runner, train
+from diffscience import gallery, metrics, nets, runner, train
 from diffscience.errors import ArgumentError
 from diffscience.models import Model
 from diffscience.network import Network
@@ -46,25 +43,6 @@ def arrays() -> dict[str, np.ndarray]:
 def yardstick(config: Any, seed: int) -> Any:
     """The points all models are held against, from a seed."""
     return study.yardstick(config, Run(seed), 0)
-
-
-class Lossy(engines.Serial):
-    """Loses the worker of every cell once; `cells` holds the function and values of each try."""
-
-    def __init__(self) -> None:
-        self.cells: list[tuple[str, str]] = []
-
-    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        own, *_, cell = pickle.loads(args[1])
-        tried = (own.__name__, repr(cell))
-        self.cells.append(tried)
-        if self.cells.count(tried) == 1:
-            raise BrokenExecutor("lost")
-        return super().submit(function, *args, **kwargs)
-
-    def counts(self) -> dict[str, int]:
-        """The tries of each function."""
-        return collections.Counter(name for name, _ in self.cells)
 
 
 class Between(Model):
@@ -433,14 +411,10 @@ def test_the_numbers_of_a_seed_come_from_its_own_streams(arrays: dict[str, np.nd
         assert arrays[f"{n} floor W2"][1] == own.value != arrays[f"{n} floor W2"][0]
 
 
-def test_the_same_seed_gives_the_same_numbers(
-    arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_seed_gives_the_same_numbers(arrays: dict[str, np.ndarray], lossy: Any) -> None:
     """By the executor of the run too, to which every noise level, width and seed goes, and goes
     again where a worker dies.
     """
-    monkeypatch.setattr(engines, "one_thread", lambda: None)  # this process may have one already
-    lossy = Lossy()
     again = STUDY.compute(TINY, Run(TINY.seed, executor=lossy))
     assert lossy.counts() == {"information": 2 * 4, "one_width": 2 * 2, "one_seed": 2 * 2}
     other = STUDY.compute(TINY, Run(4))

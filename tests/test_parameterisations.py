@@ -341,6 +341,8 @@ def test_drawing_computes_nothing(arrays: dict[str, np.ndarray], only_drawing: N
         figures = study.draw(TINY, arrays)
         png, svg = plots.save(figures[""], {})
     assert list(figures) == ["", "levels", "views", "shapes"]
+    for figure in figures.values():
+        assert [legend for legend in figure.legends if legend.get_texts()]
     assert len(png) < 1_000_000
     assert len(svg) < 3_000_000
 

@@ -6,14 +6,11 @@ limit is |z| < 4.9 (a false-alarm rate of 1e-6) with the seeds stated.
 
 from __future__ import annotations
 
-import collections
 import csv
 import dataclasses
 import json
 import math
-import pickle
 import sys
-from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,6 @@ from diffscience import (
     GaussianMixture,
     Oracle,
     bounds,
-    engines,
     gallery,
     reverse,
     runner,
@@ -51,25 +47,6 @@ def arrays() -> dict[str, np.ndarray]:
     """What the tiny config computes."""
     found = STUDY.compute(TINY, Run(0))
     return {name: np.asarray(value) for name, value in found.items()}
-
-
-class Lossy(engines.Serial):
-    """Loses the worker of every cell once; `cells` holds the function and values of each try."""
-
-    def __init__(self) -> None:
-        self.cells: list[tuple[str, str]] = []
-
-    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        own, *_, cell = pickle.loads(args[1])
-        tried = (own.__name__, repr(cell))
-        self.cells.append(tried)
-        if self.cells.count(tried) == 1:
-            raise BrokenExecutor("lost")
-        return super().submit(function, *args, **kwargs)
-
-    def counts(self) -> dict[str, int]:
-        """The tries of each function."""
-        return collections.Counter(name for name, _ in self.cells)
 
 
 # ------------------------------------------------------------------ steps and averages
@@ -314,12 +291,10 @@ def test_the_same_config_gives_the_same_bytes(arrays: dict[str, np.ndarray]) -> 
 
 
 def test_the_executor_of_the_run_computes_levels_and_chains(
-    arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    arrays: dict[str, np.ndarray], lossy: Any
 ) -> None:
     """Every one of them, once more where a worker dies, and to the same bytes."""
-    monkeypatch.setattr(engines, "one_thread", lambda: None)  # this process may have one already
     config = dataclasses.replace(TINY, plane_steps=(3, 4, 5, 7))
-    lossy = Lossy()
     again = STUDY.compute(config, Run(0, executor=lossy))
     assert lossy.counts() == {"level_cell": 2 * 4, "chain_cell": 2 * 2 * (4 + 4)}
     assert again["trimodal linear 7 cost"].shape == (4, 7)

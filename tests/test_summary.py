@@ -72,18 +72,17 @@ def test_every_number_of_an_answer_is_of_a_table(name: str, tables: dict[str, st
         csv.writer(lines).writerows([rows[0], *body])
         return lines.getvalue()
 
-    own = {key: text for key, text in tables.items() if key.partition("_")[0]}
-    told = study.ANSWERS[name](study.Tables(Run(0, tables=own)))
-    other = {key: moved(text) if key.startswith(name) else text for key, text in own.items()}
+    told = study.ANSWERS[name](study.Tables(Run(0, tables=tables)))
+    other = {key: moved(text) if key.startswith(name) else text for key, text in tables.items()}
     try:
         changed = study.ANSWERS[name](study.Tables(Run(0, tables=other)))
-    except (LookupError, ValueError):  # a row is chosen by a measured number
-        return
+    except (LookupError, ValueError) as error:
+        pytest.skip(f"a row is chosen by a measured number: {error}")
     numbers, left = (
         set(re.findall(r"[1-9]\d*\.\d+|0\.0*[1-9]\d+", text)) for text in (told, changed)
     )
     same = numbers & left
-    assert numbers and len(same) <= max(3, len(numbers) // 4), same
+    assert same < numbers and len(same) <= max(3, len(numbers) // 4), same
 
 
 def _moved(cell: str, k: int) -> str:
@@ -145,7 +144,7 @@ def test_tables_and_figure(arrays: dict[str, np.ndarray], only_drawing: None) ->
     rows = page[""].set_index("study")["headline numbers"]
     for name, what, of in zip(arrays["headline study"], arrays["headline"], arrays["of"]):
         assert what in rows[name] and (of == study.NOTHING or f"({of}: " in rows[name])
-    assert study.measured(0.12345, 0.02) == "0.1234 ± 0.02"
+    assert study.measured(0.12344, 0.02) == "0.1234 ± 0.02"
     assert study.measured(2.0, np.nan) == "2.000"
     assert len(page["headlines"]) == len(arrays["numbers"])
     figure: Any = STUDY.draw(STUDY.config, arrays)
