@@ -134,6 +134,19 @@ def test_the_cut_times_hold_the_grid_and_halve_its_steps() -> None:
     np.testing.assert_allclose(r[1::2], 0.5 * (r[:-2:2] + r[2::2]), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("pair", STUDY.config.pairs)
+def test_rounding_makes_no_other_path(pair: tuple[str, str]) -> None:
+    """Times that another processor rounds otherwise are as many; without joining them, more."""
+    config, process = STUDY.config, study.PROCESSES[pair[0]]
+    fine = study.times_of(process, pair[1], config.fine)
+    cut = [study.halved(process, fine[:: config.fine // n]) for n in config.strong_steps]
+    moved = [np.nextafter(times, np.inf) for times in cut]
+    here, there = study.joined([fine, *cut]), study.joined([fine, *moved])
+    assert len(here) == len(there) and np.abs(here - there).max() < 1e-12
+    assert np.isin(fine[[0, -1]], here).all() and np.all(np.diff(here) < 0)
+    assert len(np.unique(np.concatenate([fine, *cut, *moved]))) > len(here)
+
+
 def test_errors_on_shared_paths_fall() -> None:
     """Seed 4: every method by steps, SRK fastest; errors and mean errors have a spread."""
     found = study.path_errors(study.MAIN, (8, 32), 200, 128, 4)
