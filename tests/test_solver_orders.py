@@ -149,7 +149,7 @@ def test_rounding_makes_no_other_path(pair: tuple[str, str]) -> None:
 
 def test_errors_on_shared_paths_fall() -> None:
     """Seed 4: every method by steps, SRK fastest; errors and mean errors have a spread."""
-    found = study.path_errors(study.MAIN, (8, 32), 200, 128, 4)
+    found = study.path_errors(study.MAIN, (8, 32), 200, 256, 4)
     errors = dict(zip(study.PATHWISE, found["errors"], strict=True))
     for name, e in errors.items():
         assert e[1] < 0.5 * e[0], name
