@@ -689,7 +689,7 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
 
 def draw_matrix(config: Config, arrays: Arrays) -> Figure:
     """Excess of every weighting by every objective, over the least of the column."""
-    fig, (axes,) = plots.figure(1, len(config.laws), height=4.4)
+    fig, (axes,) = plots.figure(1, len(config.laws), height=4.7)
     n = len(config.weightings)
     won = []
     for ax, law in zip(axes, config.laws):
