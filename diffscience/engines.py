@@ -145,6 +145,7 @@ class Processes(ThreadPoolExecutor):
         super().__init__(workers, "diffscience", initializer=_without_ctrl_c)
         self._own, self._lock, self._closed = threading.local(), threading.Lock(), False
         self._pools: dict[ProcessPoolExecutor, int] = {}  # and the number of its one process
+        self._busy: set[ProcessPoolExecutor] = set()
 
     def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """function(*args, **kwargs) in a process; BrokenExecutor if that dies meanwhile."""
@@ -152,6 +153,10 @@ class Processes(ThreadPoolExecutor):
 
     def _apart(self, function: Any, args: Any, kwargs: Any) -> Any:
         pool = getattr(self._own, "pool", None) or self._start()
+        with self._lock:
+            if self._closed:
+                raise BrokenExecutor("the engine was closed")
+            self._busy.add(pool)
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenExecutor:
@@ -160,6 +165,9 @@ class Processes(ThreadPoolExecutor):
                 self._pools.pop(pool, None)
             pool.shutdown()
             raise
+        finally:
+            with self._lock:
+                self._busy.discard(pool)
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
@@ -178,10 +186,12 @@ class Processes(ThreadPoolExecutor):
     def __exit__(self, *_: Any) -> None:
         self.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            self._closed, pools = True, dict(self._pools)
-        for number in pools.values():
+            self._closed, pools, busy = True, dict(self._pools), set(self._busy)
+        for pool in (
+            busy & pools.keys()
+        ):  # the others end by themselves, and put away what they hold
             with contextlib.suppress(OSError):  # it is gone
-                os.kill(number, signal.SIGTERM)
+                os.kill(pools[pool], signal.SIGTERM)
         self.shutdown()
         for pool in pools:
             pool.shutdown()

@@ -376,6 +376,26 @@ def test_a_cell_that_kills_every_process_is_told_of(
 
 
 @POSIX
+def test_idle_processes_put_away_what_they_hold(folder: Path) -> None:
+    """A lock of a worker that is done is no leak; of one that is ended amid its work it is."""
+    text = (
+        "import time\nfrom diffscience import engines\nif __name__ == '__main__':\n"
+        "    held = 'globals().update(lock=__import__(\"multiprocessing\").RLock())'\n"
+        "    with engines.Processes(1) as executor:\n"
+        "        executor.submit(eval, held).result()\n"
+        "        if {busy}:\n"
+        "            executor.submit(time.sleep, 60)\n"
+        "            time.sleep(1.0)\n"
+    )
+    for busy in (False, True):
+        (folder / "held.py").write_text(text.replace("{busy}", str(busy)))
+        done = subprocess.run(
+            [sys.executable, "held.py"], capture_output=True, text=True, timeout=50
+        )
+        assert done.returncode == 0 and ("leaked semaphore" in done.stderr) == busy, done.stderr
+
+
+@POSIX
 def test_any_executor_will_do(folder: Path) -> None:
     """One that is broken for good ends the sweep, which tells of the cells that it lacks."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
