@@ -316,11 +316,23 @@ def _tables(plan: Plan, arrays: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         if part == _CELLS:  # many rows: for programs, which Parquet spares the reading of text
             yield f"{stem}.parquet", table.to_parquet(None, engine="pyarrow", index=False)
             continue
-        digits = table.attrs.get("digits", {})  # column -> significant digits, 4 for the others
-        formats = tuple(f".{digits.get(column, 4)}g" for column in table.columns)
-        empty = table.astype(object).where(table.notna(), None)
-        shown = empty.to_markdown(index=False, floatfmt=formats, missingval="")
-        yield f"{stem}.md", shown.encode() + b"\n"
+        yield f"{stem}.md", _markdown(table).encode() + b"\n"
+
+
+def _markdown(table: Any) -> str:
+    """A DataFrame with the digits that `attrs["digits"]` has, else 4; a | in a cell ends none."""
+    import pandas as pd
+
+    digits = table.attrs.get("digits", {})
+    formats = tuple(f".{digits.get(column, 4)}g" for column in table.columns)
+
+    def escaped(cell: Any) -> Any:
+        return cell.replace("|", r"\|") if isinstance(cell, str) else cell
+
+    empty = table.astype(object).where(table.notna(), None)
+    rows = [[escaped(cell) for cell in row] for row in empty.itertuples(index=False)]
+    shown = pd.DataFrame(rows, columns=list(map(escaped, table.columns)), dtype=object)
+    return str(shown.to_markdown(index=False, floatfmt=formats, missingval=""))
 
 
 def _small(file: str, data: bytes, limit: int) -> tuple[str, bytes]:

@@ -24,7 +24,8 @@ def line(name: str, question: str, answer: str) -> str:
         for path in pictures
         if path.suffix in (".png", ".gif") and re.fullmatch(rf"{name}(_\w+)?", path.stem)
     ]
-    return f"| [`{name}`](studies/{name}.py) | {question} {answer} | {', '.join(links)} |"
+    text = f"{question} {answer}".replace("|", r"\|")
+    return f"| [`{name}`](studies/{name}.py) | {text} | {', '.join(links)} |"
 
 
 def table() -> str:

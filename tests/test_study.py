@@ -732,3 +732,13 @@ def test_what_an_interrupted_training_returns_is_not_kept(tmp_path: Path) -> Non
     found = Run(0, "cpu", cache, {}).cell("training", plan.study.compute, None, Run(0))
     assert found["x"] == 1
     assert list((tmp_path / "cache").glob("*.npz"))
+
+
+def test_bars_in_a_table_end_no_cell() -> None:
+    """Of names and of text; numbers keep their digits, and what is lacking is empty."""
+    table = pd.DataFrame({"|x|": ["p(c|x)", "y"], "n": [1.23456, float("nan")]})
+    table.attrs["digits"] = {"n": 3}
+    first, _, second, third = runner._markdown(table).splitlines()
+    assert [cell.strip() for cell in first[1:-1].split(" | ")] == [r"\|x\|", "n"]
+    assert [cell.strip() for cell in second[1:-1].split(" | ")] == [r"p(c\|x)", "1.23"]
+    assert [cell.strip() for cell in third[1:-1].split(" | ")] == ["y", ""]
