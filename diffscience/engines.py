@@ -187,9 +187,8 @@ class Processes(ThreadPoolExecutor):
         self.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._closed, pools, busy = True, dict(self._pools), set(self._busy)
-        for pool in (
-            busy & pools.keys()
-        ):  # the others end by themselves, and put away what they hold
+        # The others end by themselves, and put away what they hold.
+        for pool in busy & pools.keys():
             with contextlib.suppress(OSError):  # it is gone
                 os.kill(pools[pool], signal.SIGTERM)
         self.shutdown()

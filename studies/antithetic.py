@@ -616,13 +616,12 @@ def title_of(law: str, objective: str) -> str:
     return f"{law.replace('_', ' ')}, loss: {objective}"
 
 
-def by_way(ax: Any, arrays: Arrays, some: np.ndarray) -> np.ndarray:
-    """Places of ways along the axis, which get their names."""
-    x = np.arange(len(some))
-    names = [str(arrays["way"][i]).replace(", ", ",\n") for i in some]
-    ax.set_xticks(x, names, fontsize=8, rotation=30)
+def named(ax: Any, ways: list[str]) -> None:
+    """Names of ways along the axis, at 0, 1, ..."""
+    names = [way.replace(", ", ",\n") for way in ways]
+    style: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(ways)), names, fontsize=7.5, **style)
     ax.grid(visible=False, axis="x")
-    return x
 
 
 def verdicts(arrays: Arrays) -> str:
@@ -643,7 +642,8 @@ def draw_variance(config: Config, arrays: Arrays) -> Figure:
     fig, places = panels(config, 1.2 + 2.7 * len(config.laws))
     for ax, law, objective in places:
         some = cells_of(arrays, law, objective)
-        x = by_way(ax, arrays, some)
+        named(ax, arrays["way"][some].tolist())
+        x = np.arange(len(some))
         for k, state in enumerate(STATES):
             found = np.array([variance_ratio(arrays, i, k) for i in some])
             ax.errorbar(
@@ -700,9 +700,7 @@ def draw_end(config: Config, arrays: Arrays) -> Figure:
                     where = f"{arrays['way'][i]}, {title_of(law, objective)}: {value:.2f}"
                     where += f" ± {error:.1g}"
         for ax in row:
-            names = [way.replace(", ", ",\n") for way in ways]
-            ax.set_xticks(range(len(names)), names, fontsize=8, rotation=30)
-            ax.grid(visible=False, axis="x")
+            named(ax, ways)
         row[0].set(ylim=(0, None))
         row[1].set_yscale("log")
         floor = arrays[f"exact {law} distance"]
